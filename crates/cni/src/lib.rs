@@ -1,0 +1,1 @@
+//! CNI: conflists, plugin runs, results, leases.

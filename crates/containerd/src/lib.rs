@@ -1,0 +1,1 @@
+//! containerd over gRPC: services, Any, namespaces, leases, deadlines, error classes.

@@ -1,0 +1,1 @@
+//! Docker's JSON, query, filter and stream formats, byte for byte.

@@ -1,0 +1,1 @@
+//! What the operations mean: state, events, locks. Knows no HTTP and no Docker JSON.

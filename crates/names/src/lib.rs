@@ -1,0 +1,1 @@
+//! Ids, names, references, digests, signals, sizes, platforms: parsed once, then trusted.

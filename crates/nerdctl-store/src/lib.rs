@@ -1,0 +1,1 @@
+//! nerdctl's folders, files, labels and locks.

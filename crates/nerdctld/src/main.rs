@@ -1,0 +1,2 @@
+//! The daemon: modes, configuration, listeners, the Docker Engine API.
+fn main() {}

@@ -1,0 +1,1 @@
+//! One container's networks, attached and detached, from the OCI hook and the engine alike.

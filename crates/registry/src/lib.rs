@@ -1,0 +1,1 @@
+//! Registries over HTTPS: hosts.toml, tokens, manifests, blobs.
