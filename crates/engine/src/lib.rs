@@ -1,1 +1,34 @@
 //! What the operations mean: state, events, locks. Knows no HTTP and no Docker JSON.
+//!
+//! [`Engine`] is a cheap handle, bound to one containerd namespace. Its operations, one file each:
+//!
+//! | Operation | File |
+//! |---|---|
+//! | `create_container`, `start_container`, `stop_container`, `kill_container`, `remove_container`, `wait_container` | `containers/<verb>.rs` |
+//! | `list_containers`, `inspect_container`, `resolve_container` | `containers/{list,inspect,resolve}.rs` |
+//! | `attach_container`, `container_logs`, `resize_container` | `containers/{attach,logs,resize}.rs` |
+//! | `pull_image`, `list_images`, `inspect_image`, `remove_image` | `images/<verb>.rs` |
+//! | `info`, `version`, `check_login` | `system.rs` |
+//! | `events` | `events/hub.rs` |
+//!
+//! containerd and nerdctl's files are the truth; what is in memory here is a cache that can be rebuilt at any moment.
+
+pub mod containers;
+pub mod error;
+pub mod events;
+pub mod images;
+pub mod inventory;
+pub mod locks;
+pub mod oci;
+pub mod repair;
+pub mod supervise;
+pub mod system;
+pub mod undo;
+
+mod handle;
+
+pub use error::{Class, Error};
+pub use handle::{Engine, Settings};
+
+/// Result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

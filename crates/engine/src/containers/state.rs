@@ -1,0 +1,224 @@
+//! What a container is doing, and how facts change it.
+//!
+//! Operations never set a state. They cause facts (a task started, a process ended), and [`next`] is the one place that
+//! says what a fact makes of a state. A fact that is already known changes nothing, so the same news may arrive from
+//! containerd's event stream, from a wait and from an operation without telling anybody twice.
+
+use jiff::Timestamp;
+
+/// Docker's seven states (moby `daemon/container/state.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Never started, or started in vain.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended, and its policy will start it again.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Could not be removed whole.
+    Dead,
+}
+
+impl Phase {
+    /// Docker's spelling.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Docker counts paused and restarting containers as running.
+    #[must_use]
+    pub fn counts_as_running(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+
+    /// There is a live process.
+    #[must_use]
+    pub fn has_process(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
+/// State of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Which of the seven.
+    pub phase: Phase,
+    /// Process id on the host; 0 while there is none.
+    pub pid: u32,
+    /// Exit code of the last run; 0 before the first.
+    pub exit_code: u32,
+    /// Start of the last run.
+    pub started_at: Option<Timestamp>,
+    /// End of the last run.
+    pub finished_at: Option<Timestamp>,
+    /// The last run hit its memory limit.
+    pub oom_killed: bool,
+    /// Why the last start failed, or empty.
+    pub error: String,
+    /// Number of runs seen by this daemon; waiters for the next exit compare it.
+    pub generation: u64,
+}
+
+impl State {
+    /// A container without a task.
+    #[must_use]
+    pub fn created() -> Self {
+        Self {
+            phase: Phase::Created,
+            pid: 0,
+            exit_code: 0,
+            started_at: None,
+            finished_at: None,
+            oom_killed: false,
+            error: String::new(),
+            generation: 0,
+        }
+    }
+}
+
+/// News about a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Its process runs.
+    Started {
+        /// Process id on the host.
+        pid: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its process ended.
+    Exited {
+        /// Exit code, 128 + signal for a signal's death.
+        code: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// 126, 127 or 128.
+        code: u32,
+        /// The runtime's words.
+        message: String,
+    },
+    /// Frozen.
+    Paused,
+    /// Thawed.
+    Resumed,
+    /// The kernel killed in it for memory.
+    Oom,
+    /// Its removal has begun.
+    Removing,
+    /// Its removal failed and it stays.
+    RemovalFailed,
+}
+
+/// What a fact makes of a state; `None` when it changes nothing.
+#[must_use]
+pub fn next(state: &State, fact: &Fact) -> Option<State> {
+    let mut new = state.clone();
+    match fact {
+        Fact::Started { pid, at } => {
+            // The same process, told again. Paused counts: a late start event must not thaw it.
+            if state.phase.has_process() && state.pid == *pid {
+                return None;
+            }
+            new.phase = Phase::Running;
+            new.pid = *pid;
+            new.started_at = Some(*at);
+            new.exit_code = 0;
+            new.oom_killed = false;
+            new.error.clear();
+            new.generation += 1;
+        }
+        Fact::Exited { code, at } => {
+            if !state.phase.has_process() {
+                return None;
+            }
+            new.phase = Phase::Exited;
+            new.pid = 0;
+            new.exit_code = *code;
+            new.finished_at = Some(*at);
+        }
+        Fact::StartFailed { code, message } => {
+            if state.phase.has_process() {
+                return None;
+            }
+            new.exit_code = *code;
+            new.error.clone_from(message);
+        }
+        Fact::Paused if state.phase == Phase::Running => new.phase = Phase::Paused,
+        Fact::Resumed if state.phase == Phase::Paused => new.phase = Phase::Running,
+        Fact::Oom if state.phase.has_process() && !state.oom_killed => new.oom_killed = true,
+        Fact::Removing if state.phase != Phase::Removing => new.phase = Phase::Removing,
+        Fact::RemovalFailed if state.phase == Phase::Removing => new.phase = Phase::Dead,
+        Fact::Paused | Fact::Resumed | Fact::Oom | Fact::Removing | Fact::RemovalFailed => return None,
+    }
+    Some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn running() -> State {
+        next(&State::created(), &Fact::Started { pid: 7, at: at(1) }).unwrap()
+    }
+
+    #[test]
+    fn a_run_from_start_to_exit() {
+        let state = running();
+        assert_eq!((state.phase, state.pid, state.generation), (Phase::Running, 7, 1));
+        let state = next(&state, &Fact::Exited { code: 3, at: at(2) }).unwrap();
+        assert_eq!((state.phase, state.pid, state.exit_code), (Phase::Exited, 0, 3));
+        assert_eq!(state.finished_at, Some(at(2)));
+        let state = next(&state, &Fact::Started { pid: 8, at: at(3) }).unwrap();
+        assert_eq!((state.generation, state.exit_code), (2, 0));
+        assert_eq!(state.finished_at, Some(at(2)), "the last end stays while it runs again");
+    }
+
+    #[test]
+    fn what_is_known_changes_nothing() {
+        let state = running();
+        assert_eq!(next(&state, &Fact::Started { pid: 7, at: at(9) }), None);
+        assert_eq!(next(&state, &Fact::Resumed), None);
+        let paused = next(&state, &Fact::Paused).unwrap();
+        assert_eq!(next(&paused, &Fact::Paused), None);
+        assert_eq!(next(&paused, &Fact::Started { pid: 7, at: at(9) }), None);
+        let ended = next(&state, &Fact::Exited { code: 0, at: at(2) }).unwrap();
+        for fact in [Fact::Exited { code: 1, at: at(3) }, Fact::Paused, Fact::Resumed, Fact::Oom] {
+            assert_eq!(next(&ended, &fact), None, "{fact:?}");
+        }
+        assert_eq!(next(&State::created(), &Fact::Exited { code: 1, at: at(3) }), None);
+    }
+
+    #[test]
+    fn a_failed_start_keeps_the_phase_and_tells_why() {
+        let state = next(&State::created(), &Fact::StartFailed { code: 127, message: "no such file".into() }).unwrap();
+        assert_eq!((state.phase, state.exit_code, state.error.as_str()), (Phase::Created, 127, "no such file"));
+    }
+
+    #[test]
+    fn removal_that_fails_leaves_it_dead() {
+        let state = next(&running(), &Fact::Removing).unwrap();
+        assert_eq!(next(&state, &Fact::RemovalFailed).unwrap().phase, Phase::Dead);
+    }
+}

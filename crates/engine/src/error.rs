@@ -1,0 +1,343 @@
+//! Every way an operation can fail, in Docker's words.
+//!
+//! A variant is a situation. Its text is what the client reads after `Error response from daemon: `, so it names the
+//! thing, what was wrong and, where a person can act, what to do. The texts are a contract: users' scripts and other
+//! programs search for them (moby `daemon/errors.go` and the files beside it). The outer text never repeats its source;
+//! the edge joins the chain with `: `.
+
+use std::error::Error as StdError;
+
+/// What kind of failure it is; the edge turns it into a status and nothing else does.
+///
+/// Docker's own nine classes (moby `errdefs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The thing does not exist.
+    NotFound,
+    /// The request itself is wrong; repeating it cannot help.
+    Invalid,
+    /// The thing is in a state that does not allow this.
+    Conflict,
+    /// Credentials are missing or wrong.
+    Unauthorized,
+    /// Not allowed, whatever the credentials.
+    Forbidden,
+    /// Nothing had to be done.
+    NotModified,
+    /// Not built.
+    NotImplemented,
+    /// A neighbour (containerd, a registry) does not answer now.
+    Unavailable,
+    /// Our fault, or one we cannot name better.
+    Internal,
+}
+
+/// A foreign cause, kept for the chain.
+pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // --- finding a container
+    /// Nothing has that name or id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// A prefix that several ids share.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    AmbiguousContainer(String),
+    /// An empty reference.
+    #[error("container name or ID cannot be empty")]
+    EmptyContainerRef,
+
+    // --- creating
+    /// No image of that name; the client's cue to pull.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// The image exists, but not for the platform asked for.
+    #[error("image with reference {image} was found but does not provide the specified platform ({platform})")]
+    NoSuchPlatform {
+        /// As typed.
+        image: String,
+        /// As asked.
+        platform: String,
+    },
+    /// Somebody else has the name.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameInUse {
+        /// The name without slash.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// Neither the request nor the image says what to run.
+    #[error("no command specified")]
+    NoCommand,
+    /// A value of the request that cannot be meant.
+    #[error("{0}")]
+    InvalidParameter(String),
+    /// The user or group is not in the image.
+    #[error("unable to find user {user}: {reason}")]
+    NoSuchUser {
+        /// As typed.
+        user: String,
+        /// Docker's reason, for example `no matching entries in passwd file`.
+        reason: String,
+    },
+    /// A field that this daemon does not do (yet): refused by name, never dropped.
+    #[error("{what} is not supported by nerdctld{hint}")]
+    Unsupported {
+        /// The field or operation, in Docker's spelling.
+        what: String,
+        /// What to do instead, starting with `: `, or empty.
+        hint: String,
+    },
+
+    // --- states
+    /// The operation needs a running container.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// Start of a paused container.
+    #[error("cannot start a paused container, try unpause instead")]
+    StartPaused,
+    /// Start of a container that is being removed.
+    #[error("container is marked for removal and cannot be started")]
+    StartRemoving,
+    /// Attach to a paused container.
+    #[error("container {0} is paused, unpause the container before attach")]
+    AttachPaused(String),
+    /// Attach to a container in restart back-off.
+    #[error("container {0} is restarting, wait until the container is running")]
+    AttachRestarting(String),
+    /// Already started, already stopped.
+    #[error("nothing to do")]
+    NotModified,
+    /// A signal could not be delivered; the class is the cause's.
+    #[error("cannot kill container: {container}")]
+    CannotKill {
+        /// As typed.
+        container: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Stop failed; the class is the cause's.
+    #[error("cannot stop container: {container}")]
+    CannotStop {
+        /// As typed.
+        container: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Removal needs force, or something first.
+    #[error("cannot remove container \"{container}\": {reason}")]
+    CannotRemove {
+        /// As typed.
+        container: String,
+        /// In Docker's words.
+        reason: &'static str,
+    },
+    /// Somebody is removing it already.
+    #[error("removal of container {0} is already in progress")]
+    RemovalInProgress(String),
+    /// The runtime refused to start it.
+    #[error("failed to create task for container: {message}")]
+    StartFailed {
+        /// The runtime's own words.
+        message: String,
+        /// 126, 127 or 128, as moby `daemon/start.go` derives it from the text.
+        exit_code: u8,
+    },
+    /// The container's networks could not be set up.
+    #[error("failed to set up container networking")]
+    Networking {
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The container belongs to a pod.
+    #[error(
+        "cannot {verb} container {container}: it belongs to the Kubernetes pod {namespace}/{pod}, which the kubelet manages; use kubectl delete pod --namespace {namespace} {pod}"
+    )]
+    ManagedByKubernetes {
+        /// `start`, `stop`, …
+        verb: &'static str,
+        /// As typed.
+        container: String,
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        pod: String,
+    },
+
+    // --- streams
+    /// Neither stream was asked for.
+    #[error("must specify at least one of 'stdout' or 'stderr'")]
+    NoStreamSelected,
+    /// Logs of what is going away.
+    #[error("can not get logs from container which is dead or marked for removal")]
+    LogsOfDead,
+    /// The log driver keeps nothing that can be read.
+    #[error("configured logging driver does not support reading")]
+    LogsUnreadable,
+    /// Bad detach keys on attach.
+    #[error("Invalid detach keys ({0}) provided")]
+    InvalidDetachKeys(String),
+
+    // --- images
+    /// A reference that is not one.
+    #[error("{0}")]
+    InvalidReference(String),
+    /// An id prefix that several images share.
+    #[error("ambiguous reference: {0}")]
+    AmbiguousImage(String),
+    /// `scratch` is no image.
+    #[error("'scratch' is a reserved name")]
+    ReservedImageName,
+    /// The registry knows nothing of the repository, or hides it.
+    #[error("pull access denied for {name}, repository does not exist or may require 'docker login'{detail}")]
+    PullAccessDenied {
+        /// The familiar name.
+        name: String,
+        /// The registry's words, starting with `: `, or empty.
+        detail: String,
+    },
+    /// The registry has no such tag or digest.
+    #[error("failed to resolve reference \"{reference}\": {reference}: not found")]
+    ManifestNotFound {
+        /// The canonical reference.
+        reference: String,
+    },
+    /// The index has nothing for the platform.
+    #[error(
+        "no matching manifest for {platform} in the manifest list entries: no match for platform in manifest: not found"
+    )]
+    NoMatchingManifest {
+        /// As `linux/arm64/v8`.
+        platform: String,
+    },
+    /// Wrong credentials.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The registry asks us to slow down.
+    #[error("toomanyrequests: {0}")]
+    TooManyRequests(String),
+    /// The registry answered something else that is wrong; it keeps its class.
+    #[error("{message}")]
+    Registry {
+        /// What the registry said, with the reference.
+        message: String,
+        /// The class of its status.
+        class: Class,
+    },
+    /// Content that is not what its digest, size or type says.
+    #[error("{0}")]
+    BadContent(String),
+    /// An image that must stay.
+    #[error("conflict: unable to delete {image} ({force}) - {reason}")]
+    ImageInUse {
+        /// As typed.
+        image: String,
+        /// `cannot be forced` or `must be forced`.
+        force: &'static str,
+        /// In Docker's words.
+        reason: String,
+    },
+
+    // --- neighbours
+    /// containerd does not answer.
+    #[error("cannot connect to containerd at {address}; is it running?")]
+    ContainerdUnavailable {
+        /// The socket.
+        address: String,
+        /// The transport's words.
+        #[source]
+        source: Cause,
+    },
+    /// The first look at containerd is not finished.
+    #[error("nerdctld is still reading containerd's state; try again in a moment")]
+    NotLoaded,
+    /// The operation was cancelled because the daemon is shutting down.
+    #[error("the daemon is shutting down")]
+    ShuttingDown,
+    /// Anything else, with what was being done.
+    #[error("{doing}")]
+    Failed {
+        /// For example `create the state directory of container 0123…`.
+        doing: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+}
+
+impl Error {
+    /// Wrap a foreign cause with what was being done.
+    pub fn failed(doing: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Failed { doing: doing.into(), source: source.into() }
+    }
+
+    /// A field or operation that is refused by name.
+    pub fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported { what: what.into(), hint: String::new() }
+    }
+
+    /// The class that decides the status.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::NoSuchContainer(_)
+            | Self::NoSuchImage(_)
+            | Self::NoSuchPlatform { .. }
+            | Self::PullAccessDenied { .. }
+            | Self::ManifestNotFound { .. }
+            | Self::NoMatchingManifest { .. }
+            | Self::AmbiguousImage(_) => Class::NotFound,
+            Self::AmbiguousContainer(_)
+            | Self::EmptyContainerRef
+            | Self::NoCommand
+            | Self::InvalidParameter(_)
+            | Self::NoSuchUser { .. }
+            | Self::StartFailed { .. }
+            | Self::NoStreamSelected
+            | Self::InvalidDetachKeys(_)
+            | Self::InvalidReference(_)
+            | Self::BadContent(_) => Class::Invalid,
+            Self::NameInUse { .. }
+            | Self::NotRunning(_)
+            | Self::StartPaused
+            | Self::StartRemoving
+            | Self::AttachPaused(_)
+            | Self::AttachRestarting(_)
+            | Self::CannotRemove { .. }
+            | Self::RemovalInProgress(_)
+            | Self::ManagedByKubernetes { .. }
+            | Self::LogsOfDead
+            | Self::ImageInUse { .. } => Class::Conflict,
+            Self::NotModified => Class::NotModified,
+            Self::CannotKill { source, .. } | Self::CannotStop { source, .. } => source.class(),
+            Self::Unsupported { .. } | Self::LogsUnreadable => Class::NotImplemented,
+            Self::ReservedImageName => Class::Forbidden,
+            Self::Unauthorized(_) => Class::Unauthorized,
+            Self::Registry { class, .. } => *class,
+            Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => Class::Unavailable,
+            Self::TooManyRequests(_) | Self::Networking { .. } | Self::Failed { .. } => Class::Internal,
+        }
+    }
+
+    /// The whole chain, joined as Docker's clients see it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = StdError::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

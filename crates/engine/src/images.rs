@@ -1,0 +1,179 @@
+//! Images: the domain types. One operation, one file in `images/`.
+
+pub mod inspect;
+pub mod list;
+pub mod progress;
+pub mod pull;
+pub mod remove;
+pub mod resolve;
+pub mod unpack;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use names::{ImageRef, Platform};
+
+pub use progress::{PullEvent, PullStatus};
+
+/// Login data for one registry; prints `***`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// Refresh token instead of a password.
+    pub identity_token: String,
+    /// Ready bearer token.
+    pub registry_token: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(***)")
+    }
+}
+
+impl Credentials {
+    /// Nothing was given.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What to pull.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// With tag or digest.
+    pub image: ImageRef,
+    /// The host's platform if not given.
+    pub platform: Option<Platform>,
+    /// Anonymous if empty.
+    pub credentials: Credentials,
+    /// `X-Meta-*` headers of the client's request, to be sent to the registry.
+    pub meta_headers: Vec<(String, String)>,
+}
+
+/// One image as lists show it: all names of one target digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// Target digest: the image's id in the containerd store.
+    pub id: String,
+    /// Familiar `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// Familiar `name@digest`.
+    pub repo_digests: Vec<String>,
+    /// Target descriptor.
+    pub target: Descriptor,
+    /// From the config of the platform shown; `None` if it is not present.
+    pub created: Option<Timestamp>,
+    /// Labels of the config.
+    pub labels: BTreeMap<String, String>,
+    /// Bytes: content present plus unpacked snapshots.
+    pub size: u64,
+    /// Containers of the namespace that use it.
+    pub containers: u64,
+}
+
+/// An OCI descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Descriptor {
+    /// Media type.
+    pub media_type: String,
+    /// `sha256:…`.
+    pub digest: String,
+    /// Bytes.
+    pub size: u64,
+    /// Platform, where the index says one.
+    pub platform: Option<Platform>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What inspect shows of one image.
+#[derive(Clone, Debug)]
+pub struct ImageDetails {
+    /// The summary.
+    pub summary: ImageSummary,
+    /// The image config document of the platform shown (OCI image-spec), verbatim JSON.
+    pub config_json: Vec<u8>,
+    /// diffIDs.
+    pub diff_ids: Vec<String>,
+    /// When containerd's record was written last.
+    pub last_tag_time: Option<Timestamp>,
+    /// Snapshotter that holds it.
+    pub snapshotter: String,
+}
+
+/// What an image says about running it (OCI image-spec `config`), as create needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `Env`.
+    pub env: Vec<String>,
+    /// `Cmd`.
+    pub cmd: Option<Vec<String>>,
+    /// `Entrypoint`.
+    pub entrypoint: Option<Vec<String>>,
+    /// `User`.
+    pub user: String,
+    /// `WorkingDir`.
+    pub working_dir: String,
+    /// `Labels` without reserved keys.
+    pub labels: BTreeMap<String, String>,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+    /// `ExposedPorts` keys.
+    pub exposed_ports: Vec<String>,
+    /// `Volumes` keys.
+    pub volumes: Vec<String>,
+    /// `ArgsEscaped`.
+    pub args_escaped: bool,
+}
+
+/// An image ready to be run: found, for the right platform, unpacked.
+#[derive(Clone, Debug)]
+pub struct ResolvedImage {
+    /// containerd's image name, exactly.
+    pub name: String,
+    /// Target digest (index or manifest): Docker's image id.
+    pub id: String,
+    /// Digest of the manifest of the platform.
+    pub manifest_digest: String,
+    /// Platform of the manifest.
+    pub platform: Platform,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Chain id of the top layer; empty for an image without layers.
+    pub chain_id: String,
+}
+
+/// Which images a list shows; the edge has decoded it.
+#[derive(Clone, Debug, Default)]
+pub struct ImageFilter {
+    /// `dangling`.
+    pub dangling: Option<bool>,
+    /// `label`: all must match.
+    pub label: Vec<String>,
+    /// `label!`.
+    pub label_not: Vec<String>,
+    /// `reference`: glob patterns on familiar names.
+    pub reference: Vec<String>,
+    /// `before`: image.
+    pub before: Vec<String>,
+    /// `since`: image.
+    pub since: Vec<String>,
+    /// `until`: created before.
+    pub until: Option<Timestamp>,
+    /// Also images without a name.
+    pub all: bool,
+}
+
+/// One line of a removal's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A name is gone (familiar form).
+    Untagged(String),
+    /// Content is gone (digest).
+    Deleted(String),
+}
