@@ -6,6 +6,7 @@
 #    into a cache folder, only those that are not there yet.
 # 3. Debian's docker CLI 20.10, unpacked into the same cache and not installed:
 #    its package would bring and start a dockerd.
+# 4. The contents of the registries that tests pull from (seed.sh).
 #
 # Run again at any time: with nothing missing it takes no network and well
 # under a second. What cannot be had is skipped, said and counted; the tests
@@ -124,5 +125,6 @@ install_packages
 if [ "$with_peers" = 1 ]; then
   build_peers
   debian_docker_cli
+  NERDCTLD_PEERS=$peers "$here/seed.sh" > /dev/null || skip 'registry contents: they cannot be made (above)'
 fi
 [ "$skipped" = 0 ] || say "$skipped skipped"
