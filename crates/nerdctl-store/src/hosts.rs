@@ -1,0 +1,228 @@
+//! The hosts store: every container's `/etc/hosts`, and how containers find each other by name.
+//!
+//! `<data store>/etchosts/<namespace>/<id>/` holds `hosts`, which is bind-mounted into the container, and while the
+//! container is attached to networks `meta.json`, which says what others are to know of it. Whenever one changes,
+//! the marked region of every hosts file of the namespace is written anew. There is no DNS server.
+//!
+//! Lines outside of the marked region stay, so users and aliases have a place there.
+//!
+//! Source: nerdctl `pkg/dnsutil/hostsstore/{hostsstore,hosts,updater}.go`.
+
+mod render;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use names::ContainerId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Result, StoreError};
+use crate::files::{
+    InPlace, list_dir, read_optional, remove_if_present, remove_tree, write_atomic,
+};
+use crate::go_json;
+use crate::locks::{create_private_dir, lock_directory};
+
+const HOSTS_MODE: u32 = 0o644;
+const META_MODE: u32 = 0o600;
+
+/// File `meta.json`: what the hosts files of other containers are made from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostsMeta {
+    /// Container id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// CNI results by network, keyed as in the networks label. `None` for host and none. The type keeps out what
+    /// crashes nerdctl: a network without result.
+    pub networks: Option<BTreeMap<String, Map<String, Value>>>,
+    /// Host name.
+    pub hostname: String,
+    /// Addresses of additional hosts by name.
+    #[serde(deserialize_with = "null_as_empty")]
+    pub extra_hosts: BTreeMap<String, String>,
+    /// Container name; empty if it has none.
+    pub name: String,
+    /// Domain name; usually empty.
+    pub domainname: String,
+}
+
+fn null_as_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The hosts files of one namespace.
+#[derive(Debug, Clone)]
+pub struct HostsStore {
+    directory: PathBuf,
+    in_place: InPlace,
+    deadline: Duration,
+}
+
+impl HostsStore {
+    pub(crate) fn new(directory: PathBuf, data_root: &Path, deadline: Duration) -> Self {
+        Self { directory, in_place: InPlace::below(data_root), deadline }
+    }
+
+    /// Bind source of a container's `/etc/hosts`.
+    #[must_use]
+    pub fn hosts_path(&self, id: &ContainerId) -> PathBuf {
+        self.directory.join(id.as_str()).join("hosts")
+    }
+
+    fn meta_path(&self, id: &str) -> PathBuf {
+        self.directory.join(id).join("meta.json")
+    }
+
+    /// Makes a container's hosts file, at create: empty for its own network, the host's text for the host's.
+    /// Gives back its path.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn allocate(&self, id: &ContainerId, content: &[u8]) -> Result<PathBuf> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        self.in_place.ensure_directory()?;
+        let path = self.hosts_path(id);
+        create_private_dir(&self.directory.join(id.as_str()))?;
+        self.in_place.write(&path, content, HOSTS_MODE)?;
+        Ok(path)
+    }
+
+    /// Announces a container: replaces its `meta.json`, makes its hosts file if it is missing, and writes the hosts
+    /// files of the namespace anew.
+    ///
+    /// # Errors
+    /// Lock and I/O errors on the container's own files; trouble with others' files is logged.
+    pub fn acquire(&self, meta: &HostsMeta) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        let own = self.directory.join(&meta.id);
+        create_private_dir(&own)?;
+        let hosts = own.join("hosts");
+        if self.in_place.read(&hosts)?.is_none() {
+            self.in_place.write(&hosts, b"", HOSTS_MODE)?;
+        }
+        self.write_meta(meta)?;
+        self.regenerate()
+    }
+
+    /// Makes others forget a container: deletes its `meta.json` but keeps its hosts file, which is still mounted.
+    /// Says whether it was announced (nerdctl fails if it was not).
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn release(&self, id: &ContainerId) -> Result<bool> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        if !remove_if_present(&self.meta_path(id.as_str()))? {
+            return Ok(false);
+        }
+        self.regenerate()?;
+        Ok(true)
+    }
+
+    /// Makes others forget a container's addresses, but keeps its `meta.json`, without which nerdctl's postStop hook
+    /// would fail. Says whether it had any.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn forget_networks(&self, id: &ContainerId) -> Result<bool> {
+        self.change(id, |meta| {
+            let had_any = meta.networks.as_ref().is_some_and(|networks| !networks.is_empty());
+            meta.networks = Some(BTreeMap::new());
+            had_any
+        })
+        .map(Option::unwrap_or_default)
+    }
+
+    /// Gives a container another name in all hosts files.
+    ///
+    /// # Errors
+    /// [`StoreError::NoHostsEntry`] if it is not announced; lock and I/O errors.
+    pub fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        self.change(id, |meta| name.clone_into(&mut meta.name))?
+            .ok_or_else(|| StoreError::NoHostsEntry { id: id.to_string() })
+    }
+
+    /// What a container has announced; `None` if nothing, or nothing that can be read. Takes no lock.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn meta(&self, id: &ContainerId) -> Result<Option<HostsMeta>> {
+        self.read_meta(id.as_str())
+    }
+
+    /// Deletes a container's hosts file and announcement, at its removal; absence is success.
+    ///
+    /// Other hosts files are left alone: the container has been released before.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn delete(&self, id: &ContainerId) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        remove_tree(&self.directory.join(id.as_str()))
+    }
+
+    /// Changes a container's announcement and writes all hosts files anew; `None` if there is no announcement.
+    fn change<R>(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut HostsMeta) -> R,
+    ) -> Result<Option<R>> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        let Some(mut meta) = self.read_meta(id.as_str())? else { return Ok(None) };
+        let answer = change(&mut meta);
+        self.write_meta(&meta)?;
+        self.regenerate()?;
+        Ok(Some(answer))
+    }
+
+    fn read_meta(&self, id: &str) -> Result<Option<HostsMeta>> {
+        let path = self.meta_path(id);
+        let Some(bytes) = read_optional(&path)? else { return Ok(None) };
+        match serde_json::from_slice(&bytes) {
+            Ok(meta) => Ok(Some(meta)),
+            // One damaged announcement must not stop all containers of the namespace.
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "skipping an announcement that cannot be read");
+                Ok(None)
+            }
+        }
+    }
+
+    fn write_meta(&self, meta: &HostsMeta) -> Result<()> {
+        write_atomic(
+            &self.meta_path(&meta.id),
+            go_json::to_string("meta.json", meta)?.as_bytes(),
+            META_MODE,
+        )
+    }
+
+    /// Writes the hosts files of all announced containers. Trouble with one is logged and does not stop the rest.
+    fn regenerate(&self) -> Result<()> {
+        let mut announced = Vec::new();
+        for id in list_dir(&self.directory)? {
+            match self.read_meta(&id) {
+                Ok(Some(meta)) => announced.push((id, meta)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "skipping an announcement"),
+            }
+        }
+        let book = render::AddressBook::new(announced.iter().map(|(_, meta)| meta));
+        for (id, meta) in &announced {
+            let path = self.directory.join(id).join("hosts");
+            let rewritten = self.in_place.read(&path).and_then(|old| match old {
+                Some(old) => {
+                    self.in_place.write(&path, book.hosts_file(&old, meta).as_bytes(), HOSTS_MODE)
+                }
+                None => Ok(false),
+            });
+            if let Err(error) = rewritten {
+                tracing::warn!(%error, "a hosts file stays as it was");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! The `flock(2)` table that nerdctl and we share.
+//!
+//! | Locked path | Protects | Taken by |
+//! |---|---|---|
+//! | `<state>/oplock` (directory) | removal and commit of one container | [`oplock`] |
+//! | `<netconf>/.cni-concurrency.lock` | CNI calls made by hooks | [`cni_concurrency`] |
+//! | `<data store>/volumes/<namespace>` (directory) | the volume store | [`crate::volumes`] |
+//! | `<netconf>/.nerdctl.lock` | conflists: exclusive to write, shared to read | [`conflists`] |
+//! | `<data store>/names/<namespace>` (directory) | the name store | [`crate::names`] |
+//! | `<state>` (directory) | `lifecycle.json`, `network-config.json` | [`crate::state_dir`] |
+//! | `<data store>/etchosts/<namespace>` (directory) | the hosts store | [`crate::hosts`] |
+//!
+//! **Order**: that of the table, downwards, never the other way, and nested only where it must be. It is the order
+//! nerdctl itself uses: its hook holds the CNI lock all through, and its `create` holds volumes and then names.
+//!
+//! A blocking `flock` cannot be given a deadline, so a lock is tried and, while somebody else has it, tried again
+//! with growing pauses of at most 20 ms. Only `oplock` may be held across a pull or a task's creation or deletion,
+//! because the hook that runs inside of those takes the others.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::error::{IoContext, Result, StoreError};
+
+/// How long one lock is waited for unless the caller says otherwise.
+///
+/// nerdctl keeps the volume lock while it pulls an image, so the wait can be long without anything being wrong.
+pub const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether others may hold the lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Readers together.
+    Shared,
+    /// One writer alone.
+    Exclusive,
+}
+
+/// A held lock; dropping it releases it.
+///
+/// The lock belongs to the open file description. It is opened close-on-exec, so no child keeps it alive.
+#[derive(Debug)]
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct FileLock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl FileLock {
+    /// Locks `path`, a directory or a file; a missing file is created with mode 0600, as nerdctl does.
+    ///
+    /// # Errors
+    /// [`StoreError::LockHeld`] after `deadline`, [`StoreError::Io`] if the path can be neither opened nor created.
+    pub fn acquire(path: &Path, mode: Mode, deadline: Duration) -> Result<Self> {
+        let file = open_for_lock(path)?;
+        let operation = match mode {
+            Mode::Shared => FlockOperation::NonBlockingLockShared,
+            Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => return Ok(Self { _file: file, path: path.to_owned() }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(errno) => return Err(errno).during("lock", path),
+            }
+            let left = deadline.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(StoreError::LockHeld { path: path.to_owned(), waited: deadline });
+            }
+            std::thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What is locked.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Locks a store's directory exclusively; it is created with mode 0700 if it does not exist.
+pub(crate) fn lock_directory(path: &Path, deadline: Duration) -> Result<FileLock> {
+    create_private_dir(path)?;
+    FileLock::acquire(path, Mode::Exclusive, deadline)
+}
+
+/// The lock that nerdctl's `rm` and `commit` take on one container (`<state>/oplock`, a directory).
+///
+/// # Errors
+/// See [`FileLock::acquire`].
+pub fn oplock(state_dir: &Path, deadline: Duration) -> Result<FileLock> {
+    lock_directory(&state_dir.join("oplock"), deadline)
+}
+
+/// The lock under which hooks run CNI plugins (`<netconf>/.cni-concurrency.lock`).
+///
+/// # Errors
+/// See [`FileLock::acquire`].
+pub fn cni_concurrency(netconf: &Path, deadline: Duration) -> Result<FileLock> {
+    create_private_dir(netconf)?;
+    FileLock::acquire(&netconf.join(".cni-concurrency.lock"), Mode::Exclusive, deadline)
+}
+
+/// The lock under which conflists are read ([`Mode::Shared`]) and written (`<netconf>/.nerdctl.lock`).
+///
+/// # Errors
+/// See [`FileLock::acquire`].
+pub fn conflists(netconf: &Path, mode: Mode, deadline: Duration) -> Result<FileLock> {
+    create_private_dir(netconf)?;
+    FileLock::acquire(&netconf.join(".nerdctl.lock"), mode, deadline)
+}
+
+/// Makes `path` and what is missing above it, with mode 0700.
+pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).during("create", path)
+}
+
+fn open_for_lock(path: &Path) -> Result<File> {
+    if let Ok(file) = File::open(path) {
+        return Ok(file);
+    }
+    // O_RDONLY | O_CREAT is what nerdctl does; std wants write access for `create`.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .during("open", path)
+}

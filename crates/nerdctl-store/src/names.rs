@@ -1,0 +1,106 @@
+//! The name store: which container has which name.
+//!
+//! One file per name, holding the container's id. All changes are made under the lock of the directory. With nerdctl,
+//! a container loses its name when its task is deleted and takes it again at the next start; ours keep theirs until
+//! they are removed.
+//!
+//! The place is that of nerdctl 1.x and ≥ 2.2; the releases 2.0.0 to 2.1.6 looked into `<data store>/<namespace>`
+//! and never see these names. Source: nerdctl `pkg/namestore/namestore.go`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use names::{ContainerId, ContainerName};
+
+use crate::error::{Result, StoreError};
+use crate::files::{read_optional, remove_if_present, write_atomic};
+use crate::locks::lock_directory;
+
+const MODE: u32 = 0o600;
+
+/// The names of one namespace.
+#[derive(Debug, Clone)]
+pub struct NameStore {
+    directory: PathBuf,
+    deadline: Duration,
+}
+
+impl NameStore {
+    pub(crate) fn new(directory: PathBuf, deadline: Duration) -> Self {
+        Self { directory, deadline }
+    }
+
+    /// Gives the name to the container. Having it already is success; an empty file, left by a crash, is taken over.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] if another container has it; lock and I/O errors.
+    pub fn acquire(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        match self.read(name)? {
+            Some(owner) if owner == id.as_str() => Ok(()),
+            Some(owner) => Err(StoreError::NameTaken { name: name.to_string(), owner }),
+            None => self.write(name, id),
+        }
+    }
+
+    /// Frees the name; says whether it was in use.
+    ///
+    /// # Errors
+    /// [`StoreError::NameOfAnother`] if the container does not own it; lock and I/O errors.
+    pub fn release(&self, name: &ContainerName, id: &ContainerId) -> Result<bool> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        self.check_owner(name, id)?;
+        remove_if_present(&self.file(name))
+    }
+
+    /// Gives the container another name: the new one is written before the old one is freed.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] if `new` is in use, also by this very container; [`StoreError::NameNotInUse`] and
+    /// [`StoreError::NameOfAnother`] for `old`; lock and I/O errors.
+    pub fn rename(&self, old: &ContainerName, id: &ContainerId, new: &ContainerName) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        if let Some(owner) = self.read(new)? {
+            return Err(StoreError::NameTaken { name: new.to_string(), owner });
+        }
+        if !self.check_owner(old, id)? {
+            return Err(StoreError::NameNotInUse { name: old.to_string() });
+        }
+        self.write(new, id)?;
+        remove_if_present(&self.file(old))?;
+        Ok(())
+    }
+
+    /// The id that has the name, if any. Takes no lock.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn owner(&self, name: &ContainerName) -> Result<Option<String>> {
+        self.read(name)
+    }
+
+    /// Whether the name is in use; an error if by another container.
+    fn check_owner(&self, name: &ContainerName, id: &ContainerId) -> Result<bool> {
+        match self.read(name)? {
+            None => Ok(false),
+            Some(owner) if owner == id.as_str() => Ok(true),
+            Some(owner) => {
+                Err(StoreError::NameOfAnother { name: name.to_string(), id: id.to_string(), owner })
+            }
+        }
+    }
+
+    fn read(&self, name: &ContainerName) -> Result<Option<String>> {
+        let owner = read_optional(&self.file(name))?
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+        Ok(owner.filter(|owner| !owner.is_empty()))
+    }
+
+    fn write(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        write_atomic(&self.file(name), id.as_str().as_bytes(), MODE)
+    }
+
+    fn file(&self, name: &ContainerName) -> PathBuf {
+        self.directory.join(name.as_str())
+    }
+}

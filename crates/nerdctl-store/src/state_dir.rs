@@ -1,0 +1,297 @@
+//! The state directory of one container.
+//!
+//! | File | Written by | Content |
+//! |---|---|---|
+//! | `resolv.conf`, `hostname` | create | bind-mounted into the container |
+//! | `log-config.json` | create | from what the logger and `nerdctl logs` learn the driver |
+//! | `<id>-json.log` | create, then the logger | the log |
+//! | `network-config.json` | create | published ports |
+//! | `lifecycle.json` | hooks | when the container was started, see [`Lifecycle`] |
+//! | `exit.json` | the daemon | how its last run ended, see [`ExitRecord`]; ours alone |
+//! | `oci-hook.<event>.log` | hooks | what the last hook run said |
+//! | `logger-lock` | the logger | locked while it lives |
+//! | `oplock/` | removal, commit | [`crate::locks::oplock`] |
+//! | `shm/` | `--ipc shareable` | a mounted tmpfs |
+//!
+//! Source: nerdctl `pkg/cmd/container/create.go`, `pkg/ocihook/state`, `pkg/netutil/networkstore`, `pkg/logging`.
+
+mod exit;
+mod lifecycle;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use exit::ExitRecord;
+pub use lifecycle::{Lifecycle, Run};
+
+use crate::error::{IoContext, Result, StoreError};
+use crate::files::{InPlace, read_optional, remove_if_present, remove_tree, write_atomic};
+use crate::go_json;
+use crate::labels::values::{LogConfig, PortMapping};
+use crate::locks::{FileLock, create_private_dir, lock_directory, oplock};
+
+const NETWORK_CONFIG: &str = "network-config.json";
+const LIFECYCLE: &str = "lifecycle.json";
+const EXIT: &str = "exit.json";
+const STORE_FILE_MODE: u32 = 0o600;
+
+/// File `network-config.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkConfig {
+    /// Published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub port_mappings: Vec<PortMapping>,
+}
+
+/// A container's state directory. Made by [`crate::DataStore::state_dir`]; touches nothing until asked to.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    path: PathBuf,
+    id: String,
+    in_place: InPlace,
+    deadline: Duration,
+}
+
+impl StateDir {
+    pub(crate) fn new(path: PathBuf, id: &str, data_root: &Path, deadline: Duration) -> Self {
+        Self { path, id: id.to_owned(), in_place: InPlace::below(data_root), deadline }
+    }
+
+    /// The directory: value of the label `nerdctl/state-dir`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bind source of `/etc/resolv.conf`.
+    #[must_use]
+    pub fn resolv_conf_path(&self) -> PathBuf {
+        self.path.join("resolv.conf")
+    }
+
+    /// Bind source of `/etc/hostname`.
+    #[must_use]
+    pub fn hostname_path(&self) -> PathBuf {
+        self.path.join("hostname")
+    }
+
+    /// The json-file log; rotated files have `.1`, `.2` … behind.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join(format!("{}-json.log", self.id))
+    }
+
+    /// Locked by the running logger; `nerdctl logs` waits for it.
+    #[must_use]
+    pub fn logger_lock_path(&self) -> PathBuf {
+        self.path.join("logger-lock")
+    }
+
+    /// What the last run of a hook said; `event` is `createRuntime` or `postStop`.
+    #[must_use]
+    pub fn hook_log_path(&self, event: &str) -> PathBuf {
+        self.path.join(format!("oci-hook.{event}.log"))
+    }
+
+    /// Where `--ipc shareable` has its tmpfs.
+    #[must_use]
+    pub fn shm_path(&self) -> PathBuf {
+        self.path.join("shm")
+    }
+
+    /// Whether the directory exists.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Makes the directory, and those above it, with mode 0700.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn create(&self) -> Result<()> {
+        self.in_place.ensure_directory()?;
+        create_private_dir(&self.path)
+    }
+
+    /// Deletes the directory with all in it; absence is success. A tmpfs on `shm/` is unmounted first.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn remove_all(&self) -> Result<()> {
+        let shm = self.shm_path();
+        match rustix::mount::unmount(&shm, UnmountFlags::DETACH) {
+            // EINVAL: not a mount point. EPERM: nobody without the right to unmount has mounted it.
+            Ok(()) | Err(Errno::NOENT | Errno::INVAL | Errno::NOTDIR | Errno::PERM) => {}
+            Err(errno) => return Err(errno).during("unmount", &shm),
+        }
+        remove_tree(&self.path)
+    }
+
+    /// Takes the lock that excludes `nerdctl rm` and `commit`; see [`crate::locks`] for the order.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn oplock(&self) -> Result<FileLock> {
+        oplock(&self.path, self.deadline)
+    }
+
+    /// Writes `resolv.conf` in place.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_resolv_conf(&self, text: &str) -> Result<()> {
+        self.in_place.write(&self.resolv_conf_path(), text.as_bytes(), 0o644).map(drop)
+    }
+
+    /// Writes `hostname` in place, with a newline behind.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_hostname(&self, hostname: &str) -> Result<()> {
+        self.in_place
+            .write(&self.hostname_path(), format!("{hostname}\n").as_bytes(), 0o644)
+            .map(drop)
+    }
+
+    /// Writes `log-config.json`.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_log_config(&self, config: &LogConfig) -> Result<()> {
+        let text = go_json::to_string("log-config.json", config)?;
+        self.in_place.write(&self.log_config_path(), text.as_bytes(), STORE_FILE_MODE).map(drop)
+    }
+
+    /// Reads `log-config.json`; `None` if the container has none.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn log_config(&self) -> Result<Option<LogConfig>> {
+        let path = self.log_config_path();
+        decode(&path, self.in_place.read(&path)?)
+    }
+
+    fn log_config_path(&self) -> PathBuf {
+        self.path.join("log-config.json")
+    }
+
+    /// Makes the empty log that `nerdctl logs` expects before the first line is written.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn create_log_file(&self) -> Result<()> {
+        let path = self.log_path();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(STORE_FILE_MODE)
+            .open(&path)
+            .during("create", &path)
+            .map(drop)
+    }
+
+    /// Reads `network-config.json`; empty if there is none.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn network_config(&self) -> Result<NetworkConfig> {
+        let path = self.path.join(NETWORK_CONFIG);
+        Ok(decode(&path, read_optional(&path)?)?.unwrap_or_default())
+    }
+
+    /// Writes `network-config.json`. It belongs to every container, also to one without ports.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn set_network_config(&self, config: &NetworkConfig) -> Result<()> {
+        let _lock = self.lock()?;
+        self.write(NETWORK_CONFIG, &go_json::to_string(NETWORK_CONFIG, config)?)
+    }
+
+    /// Reads `lifecycle.json`; the default if the container has never been started.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn lifecycle(&self) -> Result<Lifecycle> {
+        let path = self.path.join(LIFECYCLE);
+        Ok(decode(&path, read_optional(&path)?)?.unwrap_or_default())
+    }
+
+    /// Reads, changes and writes `lifecycle.json` under its lock; gives back what `change` returns.
+    ///
+    /// # Errors
+    /// Lock and I/O errors, and [`StoreError::Malformed`].
+    pub fn update_lifecycle<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> Result<R> {
+        let _lock = self.lock()?;
+        let mut lifecycle = self.lifecycle()?;
+        let answer = change(&mut lifecycle);
+        self.write(LIFECYCLE, &go_json::to_string(LIFECYCLE, &lifecycle)?)?;
+        Ok(answer)
+    }
+
+    /// How the given run ended, if that is on record.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn exit_of(&self, run: Run) -> Result<Option<ExitRecord>> {
+        Ok(self.last_exit()?.filter(|record| record.run == Some(run)))
+    }
+
+    /// The exit on record, of whichever run.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn last_exit(&self) -> Result<Option<ExitRecord>> {
+        let path = self.path.join(EXIT);
+        decode(&path, read_optional(&path)?)
+    }
+
+    /// Records how a run ended, unless another one has begun meanwhile; says whether it was recorded.
+    ///
+    /// A record without run is always written: its container was started by a hook that names none.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn record_exit(&self, record: &ExitRecord) -> Result<bool> {
+        let _lock = self.lock()?;
+        let current = self.lifecycle()?.run();
+        if record.run.is_some() && current.is_some() && record.run != current {
+            return Ok(false);
+        }
+        self.write(EXIT, &go_json::to_string(EXIT, record)?)?;
+        Ok(true)
+    }
+
+    /// Deletes the exit record: a new run begins. Says whether there was one.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn forget_exit(&self) -> Result<bool> {
+        remove_if_present(&self.path.join(EXIT))
+    }
+
+    fn lock(&self) -> Result<FileLock> {
+        lock_directory(&self.path, self.deadline)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        write_atomic(&self.path.join(name), text.as_bytes(), STORE_FILE_MODE)
+    }
+}
+
+/// Decodes a file's content, if it has any: an empty file is what a crash of the machine leaves of a new one.
+fn decode<T: DeserializeOwned>(path: &Path, bytes: Option<Vec<u8>>) -> Result<Option<T>> {
+    let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| StoreError::Malformed { path: path.to_owned(), source })
+}
