@@ -1,0 +1,245 @@
+//! Whom we believe: certificates of one configured host.
+//!
+//! The system's roots are read when the first TLS connection of an operation is made, so nothing is held while the daemon is
+//! idle and an updated store needs no restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::Error;
+
+/// The part of a host's configuration that concerns TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    /// Further certificate authorities (PEM files).
+    pub(crate) ca: Vec<PathBuf>,
+    /// Our certificates: certificate chain and key, or one PEM file that holds both.
+    pub(crate) client: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Any certificate will do.
+    pub(crate) skip_verify: bool,
+    /// A host that does not speak TLS may speak plain HTTP.
+    pub(crate) plain_fallback: bool,
+}
+
+/// TLS with one host, made when first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
+    settings: TlsSettings,
+    connector: OnceCell<Connector>,
+    /// The host turned out to speak plain HTTP.
+    plain: AtomicBool,
+}
+
+struct Connector(TlsConnector);
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+/// How a handshake ended.
+pub(crate) enum Handshake<S> {
+    Done(Box<TlsStream<S>>),
+    /// The other side does not speak TLS, and need not.
+    Plain,
+}
+
+impl Trust {
+    pub(crate) fn new(settings: TlsSettings) -> Arc<Self> {
+        Arc::new(Self { settings, connector: OnceCell::new(), plain: AtomicBool::new(false) })
+    }
+
+    /// Whether plain HTTP is accepted where HTTPS was meant.
+    pub(crate) fn plain_fallback(&self) -> bool {
+        self.settings.plain_fallback
+    }
+
+    /// Whether the host is known to speak plain HTTP.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the host speaks plain HTTP.
+    pub(crate) fn set_plain(&self) {
+        self.plain.store(true, Ordering::Relaxed);
+    }
+
+    /// Speaks TLS over `stream`. `host` is a name or an address; `shown` is for errors.
+    pub(crate) async fn handshake<S>(
+        &self,
+        stream: S,
+        host: &str,
+        shown: &str,
+    ) -> Result<Handshake<S>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Address {
+            address: host.to_owned(),
+            problem: "neither a host name nor an address",
+        })?;
+        match self.connector().await?.connect(name, stream).await {
+            Ok(stream) => Ok(Handshake::Done(Box::new(stream))),
+            Err(error) if self.settings.plain_fallback && speaks_no_tls(&error) => {
+                self.set_plain();
+                Ok(Handshake::Plain)
+            }
+            Err(source) => Err(Error::Tls { host: shown.to_owned(), source }),
+        }
+    }
+
+    async fn connector(&self) -> Result<TlsConnector, Error> {
+        let made = self.connector.get_or_try_init(|| async {
+            let settings = self.settings.clone();
+            match tokio::task::spawn_blocking(move || client_config(&settings)).await {
+                Ok(config) => Ok(Connector(TlsConnector::from(Arc::new(config?)))),
+                // Only when the runtime ends; nobody will read this.
+                Err(_) => Err(Error::Certificate {
+                    path: PathBuf::new(),
+                    problem: "the daemon is shutting down".to_owned(),
+                }),
+            }
+        });
+        Ok(made.await?.0.clone())
+    }
+}
+
+/// What a server that expects HTTP does with a ClientHello: answers in plain text, or hangs up
+/// (containerd core/remotes/docker/resolver.go, HTTPFallback, for the first).
+fn speaks_no_tls(error: &io::Error) -> bool {
+    use tokio_rustls::rustls::Error as TlsError;
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>()) {
+        Some(cause) => matches!(cause, TlsError::InvalidMessage(_)),
+        None => {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+        }
+    }
+}
+
+fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Certificate { path: PathBuf::new(), problem: error.to_string() })?;
+    let verifier: Arc<dyn ServerCertVerifier> = if settings.skip_verify {
+        Arc::new(AnyCertificate(provider))
+    } else {
+        let roots = Arc::new(roots(&settings.ca)?);
+        WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| {
+            Error::Certificate {
+                path: settings
+                    .ca
+                    .first()
+                    .cloned()
+                    .unwrap_or_else(|| PathBuf::from("the system's certificate store")),
+                problem: error.to_string(),
+            }
+        })?
+    };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    match settings.client.first() {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let key_path = key.as_ref().unwrap_or(certificate);
+            let chain = certificates(certificate)?;
+            let key = PrivateKeyDer::from_pem_file(key_path)
+                .map_err(|error| unusable(key_path, &error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| Error::Certificate {
+                path: certificate.clone(),
+                problem: error.to_string(),
+            })
+        }
+    }
+}
+
+/// The system's roots and the host's own. A broken entry of the system's store is skipped, as browsers and Go do.
+fn roots(own: &[PathBuf]) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "a certificate of the system's store cannot be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    for path in own {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|error| Error::Certificate {
+                path: path.clone(),
+                problem: error.to_string(),
+            })?;
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, &error))?;
+    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| unusable(path, &error))?;
+    if found.is_empty() {
+        return Err(Error::Certificate {
+            path: path.to_owned(),
+            problem: "no certificate in it".to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+fn unusable(path: &Path, error: &pem::Error) -> Error {
+    Error::Certificate { path: path.to_owned(), problem: error.to_string() }
+}
+
+/// `skip_verify`: believes every certificate, but still checks that the other side has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, tokio_rustls::rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
