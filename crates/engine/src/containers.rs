@@ -1,18 +1,22 @@
 //! Containers: the domain types. One operation, one file in `containers/`.
 
 pub mod attach;
+pub mod attachment;
 pub mod create;
+pub mod exit;
 pub mod inspect;
 pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod name_generator;
+pub mod record;
 pub mod remove;
 pub mod resize;
 pub mod resolve;
 pub mod start;
 pub mod state;
 pub mod stop;
+pub mod streams;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -243,8 +247,16 @@ pub struct Container {
     pub restart_count: u32,
     /// nerdctl's state directory (label `nerdctl/state-dir`), where there is one.
     pub state_dir: Option<PathBuf>,
-    /// Snapshotter of its root.
+    /// Snapshotter of its root; empty without one.
     pub snapshotter: String,
+    /// Key of its root's snapshot.
+    pub snapshot_key: String,
+    /// Anonymous volumes that go with it (label `nerdctl/anonymous-volumes`).
+    pub anonymous_volumes: Vec<String>,
+    /// containerd's restart plugin or nerdctl may start it (labels `containerd.io/restart.*`).
+    pub has_restart_labels: bool,
+    /// nerdctl's log URI, of containers that nerdctl made; `None` for ours, whose streams are FIFOs.
+    pub log_uri: Option<String>,
     /// Where its output goes.
     pub log: LogSource,
     /// Stop signal.

@@ -1,0 +1,97 @@
+//! Send a signal.
+
+use std::time::Duration;
+
+use containerd::classify::{ShimProblem, shim_problem};
+use names::{ContainerId, Signal};
+
+use super::Container;
+use crate::events::translate::container_event;
+use crate::locks::ContainerGuard;
+use crate::{Engine, Error, Result};
+
+/// How long SIGKILL may take before it is called a failure (moby `daemon/kill.go`).
+pub(crate) const KILLED_WITHIN: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Send a signal to a running container; SIGKILL if none is named. Waits for the end after SIGKILL.
+    ///
+    /// # Errors
+    /// [`Error::CannotKill`] around the reason: not running, not a signal; [`Error::ManagedByKubernetes`].
+    pub async fn kill_container(&self, typed: &str, signal: Option<&str>) -> Result<()> {
+        let wrap = |source| Error::CannotKill { container: typed.to_owned(), source: Box::new(source) };
+        let signal = match signal.filter(|signal| !signal.is_empty()) {
+            None => Signal::KILL,
+            Some(text) => {
+                text.parse().map_err(|_| wrap(Error::InvalidParameter(format!("invalid signal: {text}"))))?
+            }
+        };
+        let (guard, container) = self.lock_container(typed, "kill").await?;
+        if !container.state.phase.has_process() {
+            return Err(wrap(Error::NotRunning(container.id.to_string())));
+        }
+        self.stop_is_wanted(&guard, &container, signal).await.map_err(wrap)?;
+        self.send_signal(&container, signal).await.map_err(wrap)?;
+        if signal == Signal::KILL && !self.ends_within(&container.id, Some(KILLED_WITHIN)).await {
+            return Err(wrap(Error::InvalidParameter("tried to kill container, but did not receive an exit event".into())));
+        }
+        Ok(())
+    }
+
+    /// Send it, thaw a paused container so that it can act on it, and tell.
+    pub(crate) async fn send_signal(&self, container: &Container, signal: Signal) -> Result<()> {
+        let id = container.id.as_str();
+        let doing = || format!("send signal {} to container {id}", signal.number());
+        match self.containerd().kill(id, None, signal.number(), false).await {
+            Ok(()) => {}
+            // It ended before the signal reached it: what was wanted has happened, or will be said by the exit.
+            Err(error) if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::ProcessFinished) => {}
+            Err(error) => return Err(self.containerd_error(doing(), error)),
+        }
+        if container.state.phase == super::Phase::Paused {
+            // moby `daemon/kill.go` does the same: a frozen process cannot end.
+            self.containerd().resume(id).await.map_err(|error| self.containerd_error(doing(), error))?;
+        }
+        let extra = [("signal", signal.number().to_string())];
+        self.hub().publish(container_event(container, "kill", &extra));
+        Ok(())
+    }
+
+    /// Wait until the run has ended and been worked on; for ever if no limit is given.
+    pub(crate) async fn ends_within(&self, id: &ContainerId, limit: Option<Duration>) -> bool {
+        let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone()) else { return true };
+        let ended = async move {
+            // An error means that the container is gone.
+            let _ = states.wait_for(|state| !state.phase.has_process()).await;
+        };
+        match limit {
+            None => {
+                ended.await;
+                true
+            }
+            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok(),
+        }
+    }
+
+    /// Someone wants it to end: containerd's restart plugin and nerdctl must not start it again.
+    ///
+    /// `restart.status` goes before the signal, because the plugin looks every ten seconds (containerd
+    /// `core/runtime/restart`); other signals than those that end it leave the policy alone.
+    pub(crate) async fn stop_is_wanted(
+        &self,
+        guard: &ContainerGuard,
+        container: &Container,
+        signal: Signal,
+    ) -> Result<()> {
+        let ends = signal == Signal::KILL || signal == container.stop_signal;
+        if !ends || !container.has_restart_labels {
+            return Ok(());
+        }
+        let mut patch = containerd::containers::ContainerPatch::default();
+        patch.labels.insert(nerdctl_store::labels::RESTART_STATUS.into(), None);
+        patch.labels.insert(nerdctl_store::labels::RESTART_EXPLICITLY_STOPPED.into(), Some("true".into()));
+        let updated = self.containerd().update_container(guard.id().as_str(), patch).await;
+        updated.map_err(|error| self.containerd_error(format!("note that container {} is to stop", guard.id()), error))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Remove a container and all that belongs to it.
+//!
+//! The record goes last but the state directory: a crash in the middle leaves a container that can be removed again, and
+//! every step takes "gone already" for done.
+
+use std::time::Duration;
+
+use names::{ContainerName, Signal};
+use nerdctl_store::locks::oplock;
+
+use super::state::Fact;
+use super::{Container, Owner, Phase};
+use crate::locks::ContainerGuard;
+use crate::{Engine, Error, Result};
+
+/// How long nerdctl's own `rm` or `commit` of the same container may hold its lock.
+const OPLOCK: Duration = Duration::from_secs(10);
+
+/// How a container shall be removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Kill it if it runs.
+    pub force: bool,
+    /// Its anonymous volumes too.
+    pub volumes: bool,
+}
+
+impl Engine {
+    /// Remove it.
+    ///
+    /// # Errors
+    /// [`Error::CannotRemove`] if it runs and `force` is not set; [`Error::RemovalInProgress`];
+    /// [`Error::ManagedByKubernetes`].
+    pub async fn remove_container(&self, typed: &str, options: &RemoveOptions) -> Result<()> {
+        if self.resolve_container(typed).await?.state.phase == Phase::Removing {
+            return Err(Error::RemovalInProgress(typed.to_owned()));
+        }
+        let (guard, container) = self.lock_container(typed, "remove").await?;
+        self.may_be_removed(&container, typed, options.force)?;
+        if container.state.phase.has_process() {
+            self.stop_is_wanted(&guard, &container, Signal::KILL).await?;
+            self.end_run(&container, Signal::KILL, Some(super::kill::KILLED_WITHIN)).await?;
+        }
+        self.inventory().tell(&container.id, Fact::Removing).await;
+        let removed = self.take_apart(&guard, &container, *options).await;
+        if removed.is_err() {
+            self.inventory().tell(&container.id, Fact::RemovalFailed).await;
+        }
+        self.inventory().refresh(&container.id).await;
+        removed
+    }
+
+    fn may_be_removed(&self, container: &Container, typed: &str, force: bool) -> Result<()> {
+        let refuse = |reason| Err(Error::CannotRemove { container: typed.to_owned(), reason });
+        match container.state.phase {
+            Phase::Removing => Err(Error::RemovalInProgress(typed.to_owned())),
+            _ if force => Ok(()),
+            Phase::Paused => refuse("container is paused and must be unpaused first"),
+            Phase::Running => refuse("container is running: stop the container before removing or force remove"),
+            Phase::Restarting => refuse("container is restarting: stop the container before removing or force remove"),
+            Phase::Created | Phase::Exited | Phase::Dead => Ok(()),
+        }
+    }
+
+    async fn take_apart(&self, guard: &ContainerGuard, container: &Container, options: RemoveOptions) -> Result<()> {
+        let id = container.id.as_str();
+        let _oplock = self.hold_oplock(container).await?;
+        self.delete_task_twice(container).await?;
+        if container.owner == Owner::Nerdctld {
+            self.remove_streams(guard.id()).await;
+        }
+        self.detach_networks(container).await?;
+        if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
+            let snapshotter = self.containerd().snapshotter(&container.snapshotter);
+            match snapshotter.remove(&container.snapshot_key).await {
+                Err(error) if !error.is_not_found() => {
+                    return Err(self.containerd_error(format!("remove the root file system of container {id}"), error));
+                }
+                _ => {}
+            }
+        }
+        // The name is free before anybody who waits for the removal wakes up: they recreate at once.
+        self.release_name(container).await?;
+        match self.containerd().delete_container(id).await {
+            Err(error) if !error.is_not_found() => {
+                return Err(self.containerd_error(format!("delete the record of container {id}"), error));
+            }
+            _ => {}
+        }
+        self.remove_files(container, options).await
+    }
+
+    /// Deleting a task runs the postStop hook. A hook that fails makes the deletion fail, but once only.
+    async fn delete_task_twice(&self, container: &Container) -> Result<()> {
+        let id = container.id.as_str();
+        let mut deleted = self.containerd().delete_task(id).await;
+        if deleted.as_ref().is_err_and(|error| !error.is_not_found() && !error.is_unavailable()) {
+            deleted = self.containerd().delete_task(id).await;
+        }
+        match deleted {
+            Err(error) if !error.is_not_found() => {
+                Err(self.containerd_error(format!("delete the task of container {id}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The lock that nerdctl's `rm` and `commit` take; only where there is a state directory.
+    async fn hold_oplock(&self, container: &Container) -> Result<Option<nerdctl_store::locks::FileLock>> {
+        let Some(dir) = container.state_dir.clone().filter(|dir| dir.exists()) else { return Ok(None) };
+        let doing = format!("lock container {} against nerdctl", container.id);
+        let locked = tokio::task::spawn_blocking(move || oplock(&dir, OPLOCK)).await;
+        match locked {
+            Ok(Ok(lock)) => Ok(Some(lock)),
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
+            Err(error) => Err(Error::failed(doing, error)),
+        }
+    }
+
+    async fn release_name(&self, container: &Container) -> Result<()> {
+        if !matches!(container.owner, Owner::Nerdctld | Owner::Nerdctl) {
+            return Ok(());
+        }
+        let Ok(name) = container.name.parse::<ContainerName>() else { return Ok(()) };
+        let names = self.store().names(&self.settings().namespace);
+        let id = container.id.clone();
+        // Another container may own the name by now (nerdctl frees names of stopped containers): that is its right.
+        let released = tokio::task::spawn_blocking(move || names.release(&name, &id)).await;
+        if let Ok(Err(error)) = released {
+            tracing::debug!(container = container.id.as_str(), %error, "the name belongs to somebody else");
+        }
+        Ok(())
+    }
+
+    async fn remove_files(&self, container: &Container, options: RemoveOptions) -> Result<()> {
+        let Some(state_dir) = container.state_dir.clone() else { return Ok(()) };
+        let (store, namespace, id) = (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
+        let volumes = if options.volumes { container.anonymous_volumes.clone() } else { Vec::new() };
+        let doing = format!("remove the files of container {id}");
+        let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
+            store.hosts(&namespace).remove(&id)?;
+            for volume in volumes {
+                store.volumes(&namespace).remove(&volume)?;
+            }
+            nerdctl_store::state_dir::remove(&state_dir)
+        });
+        match removed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
+            Err(error) => Err(Error::failed(doing, error)),
+        }
+    }
+}

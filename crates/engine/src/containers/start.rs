@@ -1,0 +1,206 @@
+//! Start a container.
+//!
+//! Monitor, task, process, in this order: the monitor must read before the runtime opens the FIFOs, and it must be there
+//! before the first byte. The networks are attached inside `Tasks.Create`, by the OCI hook of our own binary, so that
+//! nerdctl and containerd can start the container in the same way while no daemon runs.
+
+use containerd::classify::{StartFailure, start_failure};
+use containerd::tasks::{CreateTask, TaskStatus};
+use jiff::Timestamp;
+
+use super::remove::RemoveOptions;
+use super::state::Fact;
+use super::{Container, Owner, Phase};
+use crate::locks::ContainerGuard;
+use crate::{Engine, Error, Result};
+
+/// How the runtime's answer names a failed network set-up: our hook's own first words.
+const HOOK_FAILED: &str = "error running createRuntime hook";
+
+impl Engine {
+    /// Start it.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] if it runs; [`Error::StartPaused`], [`Error::StartRemoving`]; [`Error::StartFailed`] with the
+    /// runtime's words; [`Error::Networking`]; [`Error::ManagedByKubernetes`].
+    pub async fn start_container(&self, typed: &str) -> Result<()> {
+        let (guard, container) = self.lock_container(typed, "start").await?;
+        match container.state.phase {
+            Phase::Running => return Err(Error::NotModified),
+            Phase::Paused => return Err(Error::StartPaused),
+            Phase::Removing | Phase::Dead => return Err(Error::StartRemoving),
+            Phase::Created | Phase::Exited | Phase::Restarting => {}
+        }
+        let started = match container.owner {
+            Owner::Nerdctld => self.start_ours(&guard, &container).await,
+            _ => self.start_foreign(&container).await,
+        };
+        let error = match started {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if let Error::StartFailed { exit_code, message } = &error {
+            let fact = Fact::StartFailed { code: u32::from(*exit_code), message: message.clone() };
+            self.inventory().tell(&container.id, fact).await;
+        }
+        drop(guard);
+        if container.auto_remove && container.owner == Owner::Nerdctld {
+            // moby `daemon/start.go`: a container that was to vanish at its end vanishes when it cannot begin.
+            let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
+            if let Err(error) = self.remove_container(container.id.as_str(), &options).await {
+                tracing::warn!(container = container.id.as_str(), error = error.message(), "auto-removal failed");
+            }
+        }
+        Err(error)
+    }
+
+    async fn start_ours(&self, guard: &ContainerGuard, container: &Container) -> Result<()> {
+        let (mut monitor, fifos) = self.ready_monitor(container).await?;
+        let task = CreateTask {
+            stdin: fifos.stdin,
+            stdout: fifos.stdout,
+            stderr: fifos.stderr,
+            terminal: container.tty,
+            ..CreateTask::default()
+        };
+        let outcome = async {
+            self.create_task(container, task).await?;
+            // The shim has its ends: from now on their end is the end of output.
+            let stdin = monitor.started().await.map_err(|error| {
+                Error::failed(format!("tell the I/O monitor of container {} of the start", container.id), error)
+            })?;
+            self.run_task(container).await?;
+            if stdin.close_io
+                && !container.tty
+                && let Err(error) = self.containerd().close_io(container.id.as_str(), None).await
+            {
+                tracing::warn!(container = container.id.as_str(), %error, "stdin could not be closed");
+            }
+            Ok(())
+        }
+        .await;
+        match outcome {
+            Ok(()) => {
+                self.hide_fifos(guard.id());
+                Ok(())
+            }
+            Err(error) => {
+                self.remove_streams(&container.id).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// nerdctl's containers carry the URI of their own logger; others run without output.
+    async fn start_foreign(&self, container: &Container) -> Result<()> {
+        let log_uri = container.log_uri.clone().unwrap_or_default();
+        if container.tty && log_uri.is_empty() {
+            let what = format!("starting container {}, which has a terminal and no log URI,", container.id);
+            return Err(Error::Unsupported { what, hint: ": start it with the program that made it".into() });
+        }
+        let task = CreateTask {
+            stdout: log_uri.clone(),
+            stderr: log_uri,
+            terminal: container.tty,
+            ..CreateTask::default()
+        };
+        self.create_task(container, task).await?;
+        self.run_task(container).await
+    }
+
+    /// Make the task; a stopped one of an earlier run makes room first.
+    async fn create_task(&self, container: &Container, mut task: CreateTask) -> Result<()> {
+        let id = container.id.as_str();
+        task.container_id = id.to_owned();
+        if !container.snapshotter.is_empty() {
+            let snapshotter = self.containerd().snapshotter(&container.snapshotter);
+            let mounts = snapshotter.mounts(&container.snapshot_key).await;
+            task.rootfs =
+                mounts.map_err(|error| self.containerd_error(format!("find the root file system of container {id}"), error))?;
+        }
+        let mut created = self.containerd().create_task(task.clone()).await;
+        if created.as_ref().is_err_and(containerd::Error::is_already_exists) {
+            self.clear_old_task(container).await?;
+            created = self.containerd().create_task(task).await;
+        }
+        created.map(drop).map_err(|error| self.start_error(error))
+    }
+
+    /// There is a task already: of an ended run, or somebody was faster.
+    async fn clear_old_task(&self, container: &Container) -> Result<()> {
+        let id = container.id.as_str();
+        let doing = || format!("look at the old task of container {id}");
+        let old = self.containerd().get_task(id).await.map_err(|error| self.containerd_error(doing(), error))?;
+        match old.status {
+            // containerd's restart plugin or nerdctl was first: adopt its run.
+            TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => {
+                self.inventory().refresh_and_tell(&container.id, Fact::Started { pid: old.pid, at: Timestamp::now() }).await;
+                Err(Error::NotModified)
+            }
+            TaskStatus::Stopped | TaskStatus::Created | TaskStatus::Unknown => {
+                match self.containerd().delete_task(id).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if error.is_not_found() => Ok(()),
+                    // A failed postStop hook is told once; the second deletion succeeds (runc's own state is gone).
+                    Err(_) => match self.containerd().delete_task(id).await {
+                        Err(error) if !error.is_not_found() => {
+                            Err(self.containerd_error(format!("delete the old task of container {id}"), error))
+                        }
+                        _ => Ok(()),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Let the process go, and tell.
+    async fn run_task(&self, container: &Container) -> Result<()> {
+        let id = container.id.as_str();
+        let before = Timestamp::now();
+        match self.containerd().start_task(id).await {
+            Ok(pid) => {
+                self.note_restart_intent(container).await;
+                self.inventory().refresh_and_tell(&container.id, Fact::Started { pid, at: before }).await;
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.containerd().delete_task(id).await
+                    && !error.is_not_found()
+                {
+                    tracing::warn!(container = id, %error, "the task that could not be started could not be deleted");
+                }
+                Err(self.start_error(error))
+            }
+        }
+    }
+
+    /// The policy counts from a successful start on (nerdctl `pkg/containerutil`, `Start`).
+    async fn note_restart_intent(&self, container: &Container) {
+        if !container.has_restart_labels {
+            return;
+        }
+        let mut patch = containerd::containers::ContainerPatch::default();
+        patch.labels.insert(nerdctl_store::labels::RESTART_STATUS.into(), Some("running".into()));
+        patch.labels.insert(nerdctl_store::labels::RESTART_EXPLICITLY_STOPPED.into(), Some("false".into()));
+        if let Err(error) = self.containerd().update_container(container.id.as_str(), patch).await {
+            tracing::warn!(container = container.id.as_str(), %error, "the restart policy could not be armed");
+        }
+    }
+
+    fn start_error(&self, error: containerd::Error) -> Error {
+        if error.is_unavailable() {
+            return self.containerd_error("start the container", error);
+        }
+        if error.message().contains(HOOK_FAILED) {
+            return Error::Networking { source: error.message().to_owned().into() };
+        }
+        let (exit_code, hint) = match start_failure(&error) {
+            StartFailure::NoSuchProgram => (127, ""),
+            // Docker's clients look for these words to exit with 126 (moby `daemon/start.go`).
+            StartFailure::NotExecutable if error.message().contains("is a directory") => (126, ": permission denied"),
+            StartFailure::NotExecutable => (126, ""),
+            StartFailure::Other => (128, ""),
+        };
+        Error::StartFailed { message: format!("{}{hint}", error.message()), exit_code }
+    }
+}

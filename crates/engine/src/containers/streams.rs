@@ -1,0 +1,198 @@
+//! The I/O monitors of our containers: one for each run, started before it, replaced when it dies.
+//!
+//! A monitor is a process of its own and outlives the daemon ([`io_monitor`]). This file starts it, keeps the FIFOs'
+//! bytes alive while there is none, starts another one when one was killed, and drains it when the run has ended.
+//!
+//! The FIFO directory has two names: the one that the task was given, and a private one that it gets as soon as the
+//! process runs, so that a client that opens what the task names (`nerdctl attach`) cannot take bytes away.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use io_monitor::client::{self, Monitor, SpawnOptions};
+use io_monitor::fifos::{self, FifoPaths, Hold};
+use names::ContainerId;
+
+use super::Container;
+use crate::locks::Locks;
+use crate::{Engine, Error, Result};
+
+/// A monitor that cannot be started again is tried so often, once a second, before the container is left without.
+const RESPAWNS: u32 = 30;
+
+/// Orders starts and replacements of monitors, one container at a time.
+#[derive(Debug, Default)]
+pub struct Streams {
+    locks: Locks,
+}
+
+/// Where the streams of a container's run are.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamPaths {
+    /// The monitor's socket.
+    pub(crate) socket: PathBuf,
+    /// The FIFOs, as the task names them.
+    pub(crate) fresh: PathBuf,
+    /// The FIFOs, once the process runs.
+    pub(crate) private: PathBuf,
+}
+
+impl StreamPaths {
+    /// The FIFO directory there is.
+    fn existing(&self) -> Option<&Path> {
+        [&self.private, &self.fresh].into_iter().find(|dir| dir.exists()).map(PathBuf::as_path)
+    }
+}
+
+impl Engine {
+    /// Where the streams of `id` are.
+    pub(crate) fn stream_paths(&self, id: &ContainerId) -> StreamPaths {
+        let dir = io_monitor::runtime_dir(self.store().path());
+        let socket = io_monitor::socket_path(&dir, id.as_str());
+        StreamPaths { fresh: socket.with_extension("fifos"), private: socket.with_extension("run"), socket }
+    }
+
+    /// Make sure that a monitor waits for the next run, and connect to it. The connection keeps it waiting.
+    ///
+    /// Whoever comes first makes it: the attach request of a `docker run`, or the start itself.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the FIFOs or the monitor cannot be made.
+    pub(crate) async fn ready_monitor(&self, container: &Container) -> Result<(Monitor, FifoPaths)> {
+        let id = &container.id;
+        let paths = self.stream_paths(id);
+        let _turn = self.streams().locks.lock(id).await;
+        if let Ok(monitor) = Monitor::connect(&paths.socket).await
+            && !monitor.hello().started
+            && !monitor.hello().ended
+        {
+            return Ok((monitor, fifo_paths(&paths.fresh, container.tty, container.open_stdin)));
+        }
+        let doing = || format!("prepare the streams of container {id}");
+        let failed = |error: io_monitor::Error| Error::failed(doing(), error);
+        fifos::remove(&paths.private).map_err(failed)?;
+        let made = fifos::create(&paths.fresh, container.tty, container.open_stdin).map_err(failed)?;
+        match self.spawn_monitor(container, &paths.fresh, false).await {
+            Ok(()) => {}
+            Err(error) => {
+                let _ = fifos::remove(&paths.fresh);
+                return Err(error);
+            }
+        }
+        let monitor = Monitor::connect(&paths.socket).await.map_err(failed)?;
+        Ok((monitor, made))
+    }
+
+    /// The process runs: hide the FIFOs from others.
+    pub(crate) fn hide_fifos(&self, id: &ContainerId) {
+        let paths = self.stream_paths(id);
+        if let Err(error) = std::fs::rename(&paths.fresh, &paths.private) {
+            tracing::warn!(container = id.as_str(), %error, "the FIFO directory could not be renamed");
+        }
+    }
+
+    /// Keep a running container supplied with a monitor until its output has ended.
+    pub(crate) async fn mind_streams(self, container: std::sync::Arc<Container>) {
+        let paths = self.stream_paths(&container.id);
+        // Started by nerdctl or the restart plugin: then the shim has the pipe, and nobody can take its place.
+        let Some(dir) = paths.existing() else { return };
+        let _hold = Hold::new(dir).inspect_err(|error| {
+            tracing::warn!(container = container.id.as_str(), %error, "the output of a container cannot be held");
+        });
+        let mut tries = 0;
+        while tries < RESPAWNS {
+            if let Ok(mut monitor) = Monitor::connect(&paths.socket).await {
+                match monitor.ended().await {
+                    Ok(Some(_)) => return,
+                    Ok(None) => tracing::warn!(container = container.id.as_str(), "a monitor was killed; starting another"),
+                    Err(error) => tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense"),
+                }
+                tries = 0;
+            }
+            let runs = self.inventory().now().get(&container.id).is_some_and(|entry| entry.container.state.phase.has_process());
+            if !runs {
+                return;
+            }
+            tries += 1;
+            if let Err(error) = self.replace_monitor(&container).await {
+                tracing::warn!(container = container.id.as_str(), error = error.message(), "no monitor could be started");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        tracing::error!(container = container.id.as_str(), "no monitor can be started; the container's output stands still");
+    }
+
+    /// Start a monitor on the FIFOs of a run that has lost its own, unless somebody did already.
+    async fn replace_monitor(&self, container: &Container) -> Result<bool> {
+        let paths = self.stream_paths(&container.id);
+        let _turn = self.streams().locks.lock(&container.id).await;
+        if Monitor::connect(&paths.socket).await.is_ok() {
+            return Ok(true);
+        }
+        let Some(dir) = paths.existing() else { return Ok(false) };
+        self.spawn_monitor(container, dir, true).await?;
+        Ok(true)
+    }
+
+    async fn spawn_monitor(&self, container: &Container, dir: &Path, started: bool) -> Result<()> {
+        let options = SpawnOptions {
+            program: self.settings().helper.clone(),
+            container: container.id.as_str().to_owned(),
+            fifo_dir: dir.to_owned(),
+            state_dir: self.store().container_dir(&self.settings().namespace, &container.id),
+            socket: self.stream_paths(&container.id).socket,
+            tty: container.tty,
+            started,
+        };
+        let handle = client::spawn(&options)
+            .await
+            .map_err(|error| Error::failed(format!("start the I/O monitor of container {}", container.id), error))?;
+        self.supervisor().spawn(async move {
+            // Only so that it does not become a zombie; what it does is told over its socket.
+            let _ = handle.wait().await;
+        });
+        Ok(())
+    }
+
+    /// The run has ended: have all of its output in the log, then take the FIFOs away.
+    pub(crate) async fn drain_streams(&self, container: &Container, grace: Duration) {
+        let id = &container.id;
+        let paths = self.stream_paths(id);
+        let mut drained = client::drain(&paths.socket, grace).await;
+        if !matches!(drained, Ok(Some(_))) && paths.existing().is_some() {
+            // The monitor died with it. What the FIFOs still hold is saved by another one.
+            if self.replace_monitor(container).await.is_ok_and(|there| there) {
+                drained = client::drain(&paths.socket, grace).await;
+            }
+        }
+        if let Err(error) = drained {
+            tracing::warn!(container = id.as_str(), %error, "the last output of a container may be missing in its log");
+        }
+        self.remove_fifos(id);
+    }
+
+    /// The container is going away, or its start failed: end its monitor and remove what belongs to it.
+    pub(crate) async fn remove_streams(&self, id: &ContainerId) {
+        let paths = self.stream_paths(id);
+        let _ = client::drain(&paths.socket, Duration::ZERO).await;
+        self.remove_fifos(id);
+    }
+
+    fn remove_fifos(&self, id: &ContainerId) {
+        let paths = self.stream_paths(id);
+        for dir in [&paths.fresh, &paths.private] {
+            if let Err(error) = fifos::remove(dir) {
+                tracing::warn!(container = id.as_str(), %error, "the FIFOs of a container could not be removed");
+            }
+        }
+    }
+}
+
+fn fifo_paths(dir: &Path, tty: bool, stdin: bool) -> FifoPaths {
+    let path = |wanted: bool, name: &str| if wanted { dir.join(name).display().to_string() } else { String::new() };
+    FifoPaths {
+        stdin: path(stdin, fifos::STDIN),
+        stdout: path(true, fifos::STDOUT),
+        stderr: path(!tty, fifos::STDERR),
+    }
+}

@@ -1,0 +1,126 @@
+//! Wait for the end of a run, or of the container.
+
+use tokio::sync::watch;
+
+use super::{Phase, State};
+use crate::{Engine, Result};
+
+/// What to wait for (moby `api/types/container/waitresponse.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitCondition {
+    /// It does not run: at once if that is so.
+    NotRunning,
+    /// A run ends from now on.
+    NextExit,
+    /// It is gone.
+    Removed,
+}
+
+/// A registered wait: from here on no exit is missed.
+#[derive(Debug)]
+pub struct Waiter {
+    states: watch::Receiver<State>,
+    condition: WaitCondition,
+    at_first: State,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitOutcome {
+    /// Exit code.
+    pub status_code: i64,
+    /// Why the wait itself failed.
+    pub error: Option<String>,
+}
+
+impl Engine {
+    /// Register a wait.
+    ///
+    /// # Errors
+    /// As [`Engine::resolve_container`].
+    pub async fn wait_container(&self, typed: &str, condition: WaitCondition) -> Result<Waiter> {
+        let states = self.resolve_entry(typed).await?.states.clone();
+        let at_first = states.borrow().clone();
+        Ok(Waiter { states, condition, at_first })
+    }
+}
+
+impl Waiter {
+    /// Wait. A removal ends every wait.
+    pub async fn outcome(mut self) -> WaitOutcome {
+        let (condition, at_first) = (self.condition, self.at_first);
+        // An error means that the container is gone; its last state stays readable.
+        let _ = self.states.wait_for(|state| is_over(condition, &at_first, state)).await;
+        let state = self.states.borrow();
+        if state.phase == Phase::Dead {
+            let error = Some("the container could not be removed whole".to_owned());
+            return WaitOutcome { status_code: -1, error };
+        }
+        WaitOutcome { status_code: i64::from(state.exit_code), error: None }
+    }
+}
+
+fn is_over(condition: WaitCondition, at_first: &State, now: &State) -> bool {
+    match condition {
+        WaitCondition::NotRunning => !now.phase.counts_as_running(),
+        // States may be skipped by a slow waiter; the number of the run tells.
+        WaitCondition::NextExit => {
+            let same_run_ended = at_first.phase.counts_as_running() && !now.phase.counts_as_running();
+            let later_run = now.generation > at_first.generation;
+            same_run_ended || (later_run && (!now.phase.counts_as_running() || at_first.phase.counts_as_running()))
+                || now.generation > at_first.generation + 1
+        }
+        WaitCondition::Removed => now.phase == Phase::Dead,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(phase: Phase, generation: u64) -> State {
+        State { phase, generation, ..State::created() }
+    }
+
+    #[test]
+    fn when_a_wait_is_over() {
+        use Phase::{Created, Dead, Exited, Paused, Restarting, Running};
+        use WaitCondition::{NextExit, NotRunning, Removed};
+        let cases = [
+            (NotRunning, (Created, 0), (Created, 0), true),
+            (NotRunning, (Running, 1), (Running, 1), false),
+            (NotRunning, (Running, 1), (Restarting, 1), false),
+            (NotRunning, (Running, 1), (Exited, 1), true),
+            (NextExit, (Created, 0), (Created, 0), false),
+            (NextExit, (Created, 0), (Running, 1), false),
+            (NextExit, (Created, 0), (Exited, 1), true),
+            (NextExit, (Exited, 1), (Exited, 1), false),
+            (NextExit, (Exited, 1), (Running, 2), false),
+            (NextExit, (Exited, 1), (Exited, 2), true),
+            (NextExit, (Running, 1), (Paused, 1), false),
+            (NextExit, (Running, 1), (Exited, 1), true),
+            (NextExit, (Running, 1), (Running, 2), true),
+            (NextExit, (Created, 0), (Running, 2), true),
+            (Removed, (Exited, 1), (Exited, 1), false),
+            (Removed, (Exited, 1), (Dead, 1), true),
+        ];
+        for (condition, first, now, expected) in cases {
+            let over = is_over(condition, &state(first.0, first.1), &state(now.0, now.1));
+            assert_eq!(over, expected, "{condition:?} {first:?} → {now:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn removal_ends_every_wait_with_the_last_code() {
+        let (sender, states) = watch::channel(State { exit_code: 3, ..state(Phase::Exited, 1) });
+        for condition in [WaitCondition::NextExit, WaitCondition::Removed] {
+            let at_first = states.borrow().clone();
+            let waiter = Waiter { states: states.clone(), condition, at_first };
+            let early = tokio::time::timeout(std::time::Duration::from_millis(5), waiter.outcome()).await;
+            assert!(early.is_err());
+        }
+        let waiter = Waiter { at_first: states.borrow().clone(), states, condition: WaitCondition::Removed };
+        drop(sender);
+        assert_eq!(waiter.outcome().await, WaitOutcome { status_code: 3, error: None });
+    }
+}

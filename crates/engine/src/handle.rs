@@ -1,0 +1,207 @@
+//! The engine's handle: what it owns, and how it starts and ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use names::Namespace;
+use nerdctl_store::DataStore;
+use registry::Registry;
+
+use crate::containers::exit::Exits;
+use crate::containers::streams::Streams;
+use crate::events::{EventFilter, EventHub, Subscription};
+use crate::inventory::{Inventory, Reader};
+use crate::locks::Locks;
+use crate::oci::HostFacts;
+use crate::supervise::Supervisor;
+use crate::{Error, images, system};
+
+/// Everything the engine must be told; the daemon's configuration makes it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// containerd's socket as typed, without `unix://`.
+    pub containerd_address: String,
+    /// containerd's namespace.
+    pub namespace: Namespace,
+    /// For new containers and pulls.
+    pub snapshotter: String,
+    /// nerdctl's data root.
+    pub data_root: PathBuf,
+    /// Sockets and FIFOs of running containers; gone after a reboot.
+    pub run_dir: PathBuf,
+    /// The copy of our binary that specs point to for years.
+    pub helper: PathBuf,
+    /// Folder of the CNI plugins.
+    pub cni_path: PathBuf,
+    /// Folder of the CNI configurations.
+    pub cni_netconf_path: PathBuf,
+    /// Folders with `<registry>/hosts.toml`.
+    pub hosts_dirs: Vec<PathBuf>,
+    /// `systemd`, `cgroupfs` or `none`; decided by the host's facts if not given.
+    pub cgroup_manager: Option<String>,
+    /// Gateway and subnet of the default bridge, when it has to be made (`10.4.0.1/24`).
+    pub bridge_ip: Option<String>,
+    /// Stopped tasks of ours that are kept for `nerdctl ps`; each costs a live shim.
+    pub keep_stopped: usize,
+    /// Change containers of Kubernetes too.
+    pub manage_cri: bool,
+    /// Talk to registries without checking certificates, and over plain HTTP.
+    pub insecure_registry: bool,
+    /// Shown by `info`.
+    pub debug: bool,
+}
+
+/// The operations. Cheap to clone; bound to one namespace of one containerd.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    host: HostFacts,
+    containerd: containerd::Client,
+    store: DataStore,
+    registry: Registry,
+    supervisor: Supervisor,
+    events: EventHub,
+    inventory: Inventory,
+    locks: Locks,
+    exits: Exits,
+    streams: Streams,
+    images: images::Cache,
+    image_files: crate::oci::image_files::Cache,
+    system: system::Cache,
+}
+
+impl Engine {
+    /// Start reading containerd's state. Returns at once, whether containerd answers or not.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the registry client cannot be made (broken trust store or `hosts_dirs`).
+    pub fn start(settings: Settings) -> Result<Self, Error> {
+        let containerd =
+            containerd::Client::new(settings.containerd_address.as_ref(), settings.namespace.as_str());
+        let store = DataStore::new(&settings.data_root, &settings.containerd_address);
+        let registry = images::registry_client(&settings)?;
+        let supervisor = Supervisor::new();
+        let events = EventHub::default();
+        let reader = Reader {
+            containerd: containerd.clone(),
+            store: store.clone(),
+            namespace: settings.namespace.clone(),
+            supervisor: supervisor.clone(),
+        };
+        let (inventory, reactions) = Inventory::start(reader, events.clone(), &supervisor);
+        let engine = Self {
+            inner: Arc::new(Inner {
+                host: HostFacts::read(settings.cgroup_manager.as_deref()),
+                containerd,
+                store,
+                registry,
+                events,
+                inventory,
+                locks: Locks::default(),
+                exits: Exits::default(),
+                streams: Streams::default(),
+                images: images::Cache::default(),
+                image_files: crate::oci::image_files::Cache::default(),
+                system: system::Cache::default(),
+                supervisor,
+                settings,
+            }),
+        };
+        engine.supervisor().spawn(engine.clone().react(reactions));
+        engine.supervisor().spawn(engine.clone().repair_after_load());
+        Ok(engine)
+    }
+
+    /// Cancel streams and followers, wait for operations that are under way.
+    pub async fn shutdown(&self) {
+        self.inner.supervisor.shutdown().await;
+    }
+
+    /// Read events: kept ones at or after `since`, then live ones.
+    #[must_use]
+    pub fn events(&self, filter: EventFilter, since: Option<jiff::Timestamp>) -> Subscription {
+        self.inner.events.subscribe(filter, since)
+    }
+
+    /// Owner of all tasks; the daemon runs finishing requests with it.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.inner.supervisor
+    }
+
+    /// What it was told at the start.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// What the host can do.
+    #[must_use]
+    pub fn host(&self) -> &HostFacts {
+        &self.inner.host
+    }
+
+    pub(crate) fn containerd(&self) -> &containerd::Client {
+        &self.inner.containerd
+    }
+
+    pub(crate) fn store(&self) -> &DataStore {
+        &self.inner.store
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    pub(crate) fn hub(&self) -> &EventHub {
+        &self.inner.events
+    }
+
+    pub(crate) fn inventory(&self) -> &Inventory {
+        &self.inner.inventory
+    }
+
+    pub(crate) fn locks(&self) -> &Locks {
+        &self.inner.locks
+    }
+
+    pub(crate) fn exits(&self) -> &Exits {
+        &self.inner.exits
+    }
+
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.inner.streams
+    }
+
+    pub(crate) fn image_cache(&self) -> &images::Cache {
+        &self.inner.images
+    }
+
+    pub(crate) fn image_files_cache(&self) -> &crate::oci::image_files::Cache {
+        &self.inner.image_files
+    }
+
+    pub(crate) fn system_cache(&self) -> &system::Cache {
+        &self.inner.system
+    }
+
+    /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.
+    pub(crate) fn containerd_error(&self, doing: impl Into<String>, error: containerd::Error) -> Error {
+        if error.is_unavailable() {
+            let address = self.inner.settings.containerd_address.clone();
+            return Error::ContainerdUnavailable { address, source: error.into() };
+        }
+        Error::failed(doing, error)
+    }
+
+    /// How long a short pause between tries is.
+    pub(crate) const RETRY: Duration = Duration::from_millis(200);
+}

@@ -1,0 +1,112 @@
+//! The read model: what containers there are and what they do, in memory, never waiting for anybody.
+//!
+//! One task owns the data ([`owner`]). It is fed by containerd's events ([`follow`]), by exits that the engine waits for,
+//! and by operations that tell what they did. It reads one record again per piece of news ([`load`]), and publishes an
+//! immutable [`Snapshot`]. Readers clone an `Arc`; no reader takes a lock or makes a call that a hung shim could hold up.
+//!
+//! This is also the one place where life-cycle events are born: where a state goes to the next, whoever caused it.
+
+mod follow;
+mod load;
+mod owner;
+mod snapshot;
+
+use names::ContainerId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use load::Reader;
+pub use owner::{Reaction, Transition};
+pub use snapshot::{Entry, Snapshot};
+
+use crate::containers::state::Fact;
+use crate::{Error, Result};
+
+/// News that wait for the owner; senders wait when it is full (they are RPC followers and operations, not readers).
+const QUEUE: usize = 1024;
+
+/// How long a request waits for the first load before it gives up with 503.
+const FIRST_LOAD: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Handle of the read model. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    news: mpsc::Sender<News>,
+    snapshot: watch::Receiver<std::sync::Arc<Snapshot>>,
+    images: watch::Receiver<u64>,
+}
+
+/// What the owner is told.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Something about one container.
+    Container(ContainerNews),
+    /// A whole look at containerd, after a (re)connect.
+    Loaded(Vec<load::Loaded>),
+    /// containerd is gone; what is known stays as it is.
+    Lost,
+    /// A refresh that the owner had started has ended. `None`: the record does not exist.
+    Refreshed(ContainerId, load::Outcome),
+}
+
+/// Something about one container.
+#[derive(Debug)]
+pub(crate) struct ContainerNews {
+    pub(crate) id: ContainerId,
+    /// Read its record and files again first.
+    pub(crate) refresh: bool,
+    pub(crate) fact: Option<Fact>,
+    /// Told when the snapshot has it.
+    pub(crate) done: Option<oneshot::Sender<()>>,
+}
+
+impl Inventory {
+    /// What is known now.
+    #[must_use]
+    pub fn now(&self) -> std::sync::Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// What is known, after the first look at containerd has ended.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`] after ten seconds.
+    pub async fn loaded(&self) -> Result<std::sync::Arc<Snapshot>> {
+        let mut snapshot = self.snapshot.clone();
+        let loaded = tokio::time::timeout(FIRST_LOAD, snapshot.wait_for(|snapshot| snapshot.loaded)).await;
+        match loaded {
+            Ok(Ok(snapshot)) => Ok(snapshot.clone()),
+            Ok(Err(_)) => Err(Error::ShuttingDown),
+            Err(_) => Err(Error::NotLoaded),
+        }
+    }
+
+    /// Tell a fact; returns when the snapshot has it.
+    pub async fn tell(&self, id: &ContainerId, fact: Fact) {
+        self.send(id, false, Some(fact)).await;
+    }
+
+    /// Read one container's record and files again; returns when the snapshot has them.
+    pub async fn refresh(&self, id: &ContainerId) {
+        self.send(id, true, None).await;
+    }
+
+    /// Read the record and files again, then apply the fact; returns when the snapshot has both.
+    pub async fn refresh_and_tell(&self, id: &ContainerId, fact: Fact) {
+        self.send(id, true, Some(fact)).await;
+    }
+
+    /// Changes whenever an image record of the namespace changed, or may have while containerd was out of reach.
+    #[must_use]
+    pub fn image_changes(&self) -> watch::Receiver<u64> {
+        self.images.clone()
+    }
+
+    async fn send(&self, id: &ContainerId, refresh: bool, fact: Option<Fact>) {
+        let (done, told) = oneshot::channel();
+        let news = ContainerNews { id: id.clone(), refresh, fact, done: Some(done) };
+        if self.news.send(News::Container(news)).await.is_ok() {
+            // The owner only goes away with the daemon.
+            let _ = told.await;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Following containerd: subscribe, look at everything, then take the news as they come; again after every break.
+//!
+//! containerd's events have no history, and a stream gives no sign that it has begun. So the order is: subscribe, read
+//! everything, then process what arrived meanwhile. Whatever was missed shows as a difference and becomes an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use containerd::events::{Event, EventBody};
+use jiff::Timestamp;
+use names::ContainerId;
+use tokio::sync::{mpsc, watch};
+
+use super::load::Reader;
+use super::owner::Reaction;
+use super::{ContainerNews, News};
+use crate::containers::state::Fact;
+
+/// Pause between tries to reach containerd.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Where news go.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlets {
+    pub(crate) news: mpsc::Sender<News>,
+    pub(crate) images: Arc<watch::Sender<u64>>,
+    pub(crate) reactions: mpsc::Sender<Reaction>,
+}
+
+/// Follow for ever; a break is a short pause and a new beginning.
+pub(crate) async fn follow(reader: Reader, outlets: Outlets) {
+    let mut reachable = true;
+    loop {
+        match one_stream(&reader, &outlets, &mut reachable).await {
+            Ok(()) => tracing::warn!("containerd closed the event stream"),
+            // Said once, not four times a second while containerd is away.
+            Err(error) if reachable => tracing::warn!(%error, "containerd does not answer; waiting for it"),
+            Err(_) => {}
+        }
+        if std::mem::replace(&mut reachable, false) {
+            let _ = outlets.news.send(News::Lost).await;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn one_stream(reader: &Reader, outlets: &Outlets, reachable: &mut bool) -> Result<(), containerd::Error> {
+    let filter = format!("namespace=={}", reader.namespace.as_str());
+    let mut events = reader.containerd.subscribe(&[&filter]).await?;
+    let loaded = reader.read_all().await?;
+    tracing::info!(containers = loaded.len(), namespace = reader.namespace.as_str(), "containerd's state is read");
+    *reachable = true;
+    let _ = outlets.news.send(News::Loaded(loaded)).await;
+    outlets.images.send_modify(|revision| *revision += 1);
+    while let Some(event) = events.next().await {
+        outlets.take(event?).await;
+    }
+    Ok(())
+}
+
+impl Outlets {
+    async fn take(&self, event: Event) {
+        let at = Timestamp::try_from(event.timestamp).unwrap_or_else(|_| Timestamp::now());
+        match event.body {
+            EventBody::ContainerCreate { id, .. }
+            | EventBody::ContainerUpdate { id, .. }
+            | EventBody::ContainerDelete { id } => self.tell(&id, true, None).await,
+            EventBody::TaskStart { container_id, pid } => {
+                self.tell(&container_id, true, Some(Fact::Started { pid, at })).await;
+            }
+            EventBody::TaskExit { container_id, exec_id: None, exit, .. } => {
+                let Ok(id) = container_id.parse() else { return };
+                let _ = self.reactions.send(Reaction::Exit(id, exit)).await;
+            }
+            EventBody::TaskPaused { container_id } => self.tell(&container_id, false, Some(Fact::Paused)).await,
+            EventBody::TaskResumed { container_id } => self.tell(&container_id, false, Some(Fact::Resumed)).await,
+            EventBody::TaskOom { container_id } => self.tell(&container_id, false, Some(Fact::Oom)).await,
+            EventBody::ImageCreate { .. } | EventBody::ImageUpdate { .. } | EventBody::ImageDelete { .. } => {
+                self.images.send_modify(|revision| *revision += 1);
+            }
+            _ => {}
+        }
+    }
+
+    async fn tell(&self, id: &str, refresh: bool, fact: Option<Fact>) {
+        // containerd accepts nothing else as an id.
+        let Ok(id) = id.parse::<ContainerId>() else { return };
+        let _ = self.news.send(News::Container(ContainerNews { id, refresh, fact, done: None })).await;
+    }
+}

@@ -1,0 +1,268 @@
+//! The task that owns the data: applies news in order, publishes snapshots, emits life-cycle events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use containerd::tasks::Exit;
+use names::ContainerId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::load::{Loaded, Outcome, Reader, RunFiles};
+use super::{ContainerNews, Entry, Inventory, News, QUEUE, Snapshot, follow};
+use crate::containers::state::{Fact, next};
+use crate::containers::{Container, State};
+use crate::events::EventHub;
+use crate::events::translate::{container_event, life_cycle};
+use crate::supervise::Supervisor;
+
+/// Reactions that wait for the engine; it only starts tasks for them, so the queue is short.
+const REACTIONS: usize = 256;
+
+/// What the engine has to react to.
+#[derive(Clone, Debug)]
+pub enum Reaction {
+    /// A container appeared, or its state changed.
+    Transition(Transition),
+    /// containerd says that a container's first process ended.
+    Exit(ContainerId, Exit),
+}
+
+/// A container appeared or its state changed.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// The container as it is now.
+    pub container: Arc<Container>,
+    /// Its state before.
+    pub before: State,
+}
+
+/// Owns the data.
+#[derive(Debug)]
+pub struct Owner {
+    reader: Reader,
+    events: EventHub,
+    supervisor: Supervisor,
+    queue: mpsc::Receiver<News>,
+    sender: mpsc::Sender<News>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    reactions: mpsc::Sender<Reaction>,
+    containers: BTreeMap<ContainerId, Live>,
+    refreshing: HashMap<ContainerId, Refreshing>,
+    loaded: bool,
+    connected: bool,
+}
+
+#[derive(Debug)]
+struct Live {
+    entry: Arc<Entry>,
+    states: watch::Sender<State>,
+}
+
+/// A record is being read; what arrives meanwhile waits for it, so that news of one container keep their order.
+#[derive(Debug, Default)]
+struct Refreshing {
+    again: bool,
+    waiting: Vec<(Option<Fact>, Option<oneshot::Sender<()>>)>,
+}
+
+impl Inventory {
+    /// Start the owner and its follower as supervised services; what the engine has to react to goes to the receiver.
+    #[must_use]
+    pub fn start(reader: Reader, events: EventHub, supervisor: &Supervisor) -> (Self, mpsc::Receiver<Reaction>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let (reactions, receiver) = mpsc::channel(REACTIONS);
+        let (images, image_changes) = watch::channel(0);
+        let follower = follow::Outlets { news: sender.clone(), images: Arc::new(images), reactions: reactions.clone() };
+        let follower = (reader.clone(), follower);
+        let owner = Owner {
+            reader,
+            events,
+            supervisor: supervisor.clone(),
+            queue,
+            sender: sender.clone(),
+            snapshot,
+            reactions: reactions.clone(),
+            containers: BTreeMap::new(),
+            refreshing: HashMap::new(),
+            loaded: false,
+            connected: false,
+        };
+        supervisor.spawn(owner.run());
+        supervisor.service("containerd events", move || {
+            let (reader, outlets) = follower.clone();
+            follow::follow(reader, outlets)
+        });
+        (Self { news: sender, snapshot: snapshots, images: image_changes }, receiver)
+    }
+}
+
+impl Owner {
+    async fn run(mut self) {
+        while let Some(news) = self.queue.recv().await {
+            match news {
+                News::Container(news) => self.container(news).await,
+                News::Refreshed(id, outcome) => self.refreshed(id, outcome).await,
+                News::Loaded(loaded) => self.reload(loaded).await,
+                News::Lost => {
+                    self.connected = false;
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    async fn container(&mut self, news: ContainerNews) {
+        let ContainerNews { id, refresh, fact, done } = news;
+        if let Some(running) = self.refreshing.get_mut(&id) {
+            running.again |= refresh;
+            running.waiting.push((fact, done));
+            return;
+        }
+        if refresh {
+            let running = self.refreshing.entry(id.clone()).or_default();
+            running.waiting.push((fact, done));
+            self.read(id);
+            return;
+        }
+        if let Some(fact) = fact {
+            self.apply(&id, fact).await;
+        }
+        tell(done);
+    }
+
+    /// Read one record, beside the loop: even a slow containerd does not hold up news of other containers.
+    fn read(&self, id: ContainerId) {
+        let (reader, sender) = (self.reader.clone(), self.sender.clone());
+        self.supervisor.spawn(async move {
+            let outcome = reader.read(&id).await;
+            let _ = sender.send(News::Refreshed(id, outcome)).await;
+        });
+    }
+
+    async fn refreshed(&mut self, id: ContainerId, outcome: Outcome) {
+        let Some(mut running) = self.refreshing.remove(&id) else { return };
+        if running.again {
+            running.again = false;
+            self.refreshing.insert(id.clone(), running);
+            self.read(id);
+            return;
+        }
+        let mut files = RunFiles::default();
+        match outcome {
+            Outcome::Present(container, run) => {
+                files = run;
+                self.put(*container, None).await;
+            }
+            Outcome::Gone => self.forget(&id),
+            Outcome::Unknown => {}
+        }
+        for (fact, done) in running.waiting {
+            if let Some(fact) = fact {
+                self.apply(&id, files.date(fact)).await;
+            }
+            tell(done);
+        }
+    }
+
+    /// Everything was read anew: what is not in it is gone, what differs has happened while nobody listened.
+    async fn reload(&mut self, loaded: Vec<Loaded>) {
+        let first = !self.loaded;
+        let gone: Vec<ContainerId> = {
+            let present: std::collections::HashSet<&ContainerId> =
+                loaded.iter().map(|loaded| &loaded.container.id).collect();
+            self.containers.keys().filter(|id| !present.contains(id)).cloned().collect()
+        };
+        for id in gone {
+            self.forget(&id);
+        }
+        self.connected = true;
+        for Loaded { container, facts } in loaded {
+            let id = container.id.clone();
+            if first {
+                // Nothing has happened: this is how we found it.
+                let state = facts.iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state));
+                self.put(container, Some(state)).await;
+            } else {
+                self.put(container, None).await;
+                for fact in facts {
+                    self.apply(&id, fact).await;
+                }
+            }
+        }
+        self.loaded = true;
+        self.publish();
+    }
+
+    /// Take a freshly read container in; its state stays what we know, or is `state` if it is new.
+    async fn put(&mut self, mut container: Container, state: Option<State>) {
+        let id = container.id.clone();
+        match self.containers.get_mut(&id) {
+            Some(live) => {
+                container.state = live.entry.container.state.clone();
+                if *live.entry.container != container {
+                    let states = live.entry.states.clone();
+                    live.entry = Arc::new(Entry { container: Arc::new(container), states });
+                    self.publish();
+                }
+            }
+            None => {
+                let told = state.is_none();
+                let before = State::created();
+                container.state = state.unwrap_or_else(|| before.clone());
+                let (states, watched) = watch::channel(container.state.clone());
+                let container = Arc::new(container);
+                let entry = Arc::new(Entry { container: Arc::clone(&container), states: watched });
+                self.containers.insert(id, Live { entry, states });
+                if told {
+                    self.publish();
+                    self.events.publish(container_event(&container, "create", &[]));
+                }
+                self.transition(container, before).await;
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &ContainerId) {
+        let Some(live) = self.containers.remove(id) else { return };
+        self.publish();
+        self.events.publish(container_event(&live.entry.container, "destroy", &[]));
+        // Dropping `states` wakes those who wait for the removal.
+    }
+
+    async fn apply(&mut self, id: &ContainerId, fact: Fact) {
+        let Some(live) = self.containers.get_mut(id) else { return };
+        let before = live.entry.container.state.clone();
+        let Some(after) = next(&before, &fact) else { return };
+        let mut container = live.entry.container.as_ref().clone();
+        container.state = after.clone();
+        let container = Arc::new(container);
+        live.entry = Arc::new(Entry { container: Arc::clone(&container), states: live.entry.states.clone() });
+        // The snapshot first: who hears of it may look at once. Then the event, then those who wait for the state,
+        // so that a client that reads events until its wait returns has seen them.
+        self.publish();
+        if let Some(event) = life_cycle(&container, &before, &fact) {
+            self.events.publish(event);
+        }
+        if let Some(live) = self.containers.get(id) {
+            live.states.send_replace(after);
+        }
+        self.transition(container, before).await;
+    }
+
+    async fn transition(&self, container: Arc<Container>, before: State) {
+        let _ = self.reactions.send(Reaction::Transition(Transition { container, before })).await;
+    }
+
+    fn publish(&self) {
+        let entries = self.containers.values().map(|live| Arc::clone(&live.entry)).collect();
+        self.snapshot.send_replace(Arc::new(Snapshot { loaded: self.loaded, connected: self.connected, entries }));
+    }
+}
+
+fn tell(done: Option<oneshot::Sender<()>>) {
+    if let Some(done) = done {
+        // Who asked may have gone.
+        let _ = done.send(());
+    }
+}
