@@ -45,7 +45,7 @@ impl Engine {
         match self.containerd().kill(id, None, signal.number(), false).await {
             Ok(()) => {}
             // It ended before the signal reached it: what was wanted has happened, or will be said by the exit.
-            Err(error) if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::ProcessFinished) => {}
+            Err(error) if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) => {}
             Err(error) => return Err(self.containerd_error(doing(), error)),
         }
         if container.state.phase == super::Phase::Paused {
@@ -88,8 +88,8 @@ impl Engine {
             return Ok(());
         }
         let mut patch = containerd::containers::ContainerPatch::default();
-        patch.labels.insert(nerdctl_store::labels::RESTART_STATUS.into(), None);
-        patch.labels.insert(nerdctl_store::labels::RESTART_EXPLICITLY_STOPPED.into(), Some("true".into()));
+        patch.labels.insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), None);
+        patch.labels.insert(nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(), Some("true".into()));
         let updated = self.containerd().update_container(guard.id().as_str(), patch).await;
         updated.map_err(|error| self.containerd_error(format!("note that container {} is to stop", guard.id()), error))?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Container, ListFilter, Phase, Port};
+use super::{Container, ListFilter, Phase};
 use crate::inventory::Snapshot;
 use crate::{Engine, Error, Result};
 
@@ -83,12 +83,12 @@ fn matches(filter: &ListFilter, container: &Container, ancestors: &[String]) -> 
         && one_of(&filter.volume, |volume| has_volume(container, volume))
         && one_of(&filter.publish, |wanted| {
             container.ports.iter().any(|port| {
-                port.host.as_ref().is_some_and(|(_, host_port)| wanted.contains(*host_port, &port.protocol))
+                port.host.as_ref().is_some_and(|(_, host_port)| covers(wanted, *host_port, &port.protocol))
             })
         })
-        && one_of(&filter.expose, |wanted| container.ports.iter().any(|port| exposes(port, wanted)))
+        && one_of(&filter.expose, |wanted| container.ports.iter().any(|port| covers(wanted, port.container_port, &port.protocol)))
         && (filter.ancestor.is_empty() || is_descendant(container, &filter.ancestor, ancestors))
-        && container.state.phase != Phase::Dead | filter.all
+        && (container.state.phase != Phase::Dead || filter.all)
 }
 
 fn one_of<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
@@ -112,8 +112,8 @@ fn has_volume(container: &Container, wanted: &str) -> bool {
     container.mounts.iter().any(|mount| [&mount.name, &mount.source, &mount.destination].into_iter().any(|text| text == wanted))
 }
 
-fn exposes(port: &Port, wanted: &names::PortSpec) -> bool {
-    wanted.contains(port.container_port, &port.protocol)
+fn covers(wanted: &names::PortSpec, port: u16, protocol: &str) -> bool {
+    wanted.protocol().name() == protocol && wanted.range().ports().contains(&port)
 }
 
 fn is_descendant(container: &Container, typed: &[String], ids: &[String]) -> bool {

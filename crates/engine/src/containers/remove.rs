@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use names::{ContainerName, Signal};
-use nerdctl_store::locks::oplock;
+use names::{ContainerName, Signal, VolumeName};
 
 use super::state::Fact;
 use super::{Container, Owner, Phase};
@@ -107,9 +106,15 @@ impl Engine {
 
     /// The lock that nerdctl's `rm` and `commit` take; only where there is a state directory.
     async fn hold_oplock(&self, container: &Container) -> Result<Option<nerdctl_store::locks::FileLock>> {
-        let Some(dir) = container.state_dir.clone().filter(|dir| dir.exists()) else { return Ok(None) };
+        if container.state_dir.is_none() {
+            return Ok(None);
+        }
+        let state_dir = self.store().clone().with_lock_deadline(OPLOCK).state_dir(&self.settings().namespace, &container.id);
+        if !state_dir.exists() {
+            return Ok(None);
+        }
         let doing = format!("lock container {} against nerdctl", container.id);
-        let locked = tokio::task::spawn_blocking(move || oplock(&dir, OPLOCK)).await;
+        let locked = tokio::task::spawn_blocking(move || state_dir.oplock()).await;
         match locked {
             Ok(Ok(lock)) => Ok(Some(lock)),
             Ok(Err(error)) => Err(Error::failed(doing, error)),
@@ -133,21 +138,36 @@ impl Engine {
     }
 
     async fn remove_files(&self, container: &Container, options: RemoveOptions) -> Result<()> {
-        let Some(state_dir) = container.state_dir.clone() else { return Ok(()) };
+        if container.state_dir.is_none() {
+            return Ok(());
+        }
         let (store, namespace, id) = (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
-        let volumes = if options.volumes { container.anonymous_volumes.clone() } else { Vec::new() };
+        let volumes = if options.volumes { self.own_volumes(container) } else { Vec::new() };
         let doing = format!("remove the files of container {id}");
         let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
-            store.hosts(&namespace).remove(&id)?;
+            store.hosts(&namespace).delete(&id)?;
             for volume in volumes {
                 store.volumes(&namespace).remove(&volume)?;
             }
-            nerdctl_store::state_dir::remove(&state_dir)
+            store.state_dir(&namespace, &id).remove_all()
         });
         match removed.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::failed(doing, error)),
             Err(error) => Err(Error::failed(doing, error)),
         }
+    }
+
+    /// Its anonymous volumes, without those that another container mounts too (nerdctl does not look, and deletes them
+    /// under the other's feet).
+    fn own_volumes(&self, container: &Container) -> Vec<VolumeName> {
+        let snapshot = self.inventory().now();
+        let shared = |volume: &str| {
+            snapshot.entries().any(|entry| {
+                entry.container.id != container.id && entry.container.mounts.iter().any(|mount| mount.name == volume)
+            })
+        };
+        let own = container.anonymous_volumes.iter().filter(|volume| !shared(volume));
+        own.filter_map(|volume| volume.parse().ok()).collect()
     }
 }

@@ -180,8 +180,8 @@ impl Engine {
             return;
         }
         let mut patch = containerd::containers::ContainerPatch::default();
-        patch.labels.insert(nerdctl_store::labels::RESTART_STATUS.into(), Some("running".into()));
-        patch.labels.insert(nerdctl_store::labels::RESTART_EXPLICITLY_STOPPED.into(), Some("false".into()));
+        patch.labels.insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), Some("running".into()));
+        patch.labels.insert(nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(), Some("false".into()));
         if let Err(error) = self.containerd().update_container(container.id.as_str(), patch).await {
             tracing::warn!(container = container.id.as_str(), %error, "the restart policy could not be armed");
         }
@@ -195,9 +195,9 @@ impl Engine {
             return Error::Networking { source: error.message().to_owned().into() };
         }
         let (exit_code, hint) = match start_failure(&error) {
-            StartFailure::NoSuchProgram => (127, ""),
+            StartFailure::NoSuchProgram | StartFailure::MountMismatch => (127, ""),
             // Docker's clients look for these words to exit with 126 (moby `daemon/start.go`).
-            StartFailure::NotExecutable if error.message().contains("is a directory") => (126, ": permission denied"),
+            StartFailure::IsDirectory => (126, ": permission denied"),
             StartFailure::NotExecutable => (126, ""),
             StartFailure::Other => (128, ""),
         };

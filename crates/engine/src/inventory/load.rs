@@ -146,8 +146,63 @@ impl Reader {
 }
 
 fn read_files(store: &DataStore, namespace: &Namespace, id: &ContainerId) -> (Vec<Endpoint>, Vec<Port>, RunFiles) {
-    let _ = (store, namespace, id);
-    (Vec::new(), Vec::new(), RunFiles::default())
+    let state_dir = store.state_dir(namespace, id);
+    // A file that does not decode is somebody else's accident; the container is shown without what it would say.
+    let exit = state_dir.last_exit().ok().flatten().map(|exit| (exit.exit_code, exit.finished_at));
+    let started_at = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.started_at);
+    let ports = state_dir.network_config().map(|config| config.port_mappings).unwrap_or_default();
+    let meta = store.hosts(namespace).meta(id).ok().flatten();
+    let networks = meta.and_then(|meta| meta.networks).unwrap_or_default();
+    let endpoints = networks.iter().map(|(network, result)| endpoint(network, result)).collect();
+    (endpoints, ports.into_iter().map(Port::from).collect(), RunFiles { started_at, exit })
+}
+
+impl From<nerdctl_store::labels::values::PortMapping> for Port {
+    fn from(mapping: nerdctl_store::labels::values::PortMapping) -> Self {
+        Self {
+            container_port: mapping.container_port,
+            protocol: mapping.protocol,
+            host: Some((mapping.host_ip, mapping.host_port)),
+        }
+    }
+}
+
+/// A CNI result, as it stands in nerdctl's `meta.json`, as an endpoint.
+fn endpoint(network: &str, result: &serde_json::Map<String, serde_json::Value>) -> Endpoint {
+    let mut endpoint =
+        Endpoint { network: network.to_owned(), network_id: network_id(network), ..Endpoint::default() };
+    let list = |key: &str| result.get(key).and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let text = |value: &serde_json::Value, key: &str| {
+        value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    for ip in list("ips") {
+        let address = text(ip, "address");
+        let (address, prefix) = address.split_once('/').unwrap_or((&address, "0"));
+        let (prefix, gateway) = (prefix.parse().unwrap_or(0), text(ip, "gateway"));
+        if address.contains(':') {
+            (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.ipv6_gateway) = (address.to_owned(), prefix, gateway);
+        } else {
+            (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.ipv4_gateway) = (address.to_owned(), prefix, gateway);
+        }
+    }
+    // The interface inside the container is the one with a sandbox.
+    if let Some(inside) = list("interfaces").iter().find(|interface| !text(interface, "sandbox").is_empty()) {
+        endpoint.mac = text(inside, "mac");
+    }
+    endpoint.endpoint_id = sha256_hex(&format!("{network}/{}/{}", endpoint.mac, endpoint.ipv4));
+    endpoint
+}
+
+/// nerdctl's network id: the SHA-256 of the name (nerdctl `pkg/netutil`, `networkID`). `host` and `none` have none
+/// there; the same rule gives them one that never changes.
+#[must_use]
+pub fn network_id(name: &str) -> String {
+    sha256_hex(name)
+}
+
+fn sha256_hex(text: &str) -> String {
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What must have happened, from the task (or its absence) and the files.
@@ -170,5 +225,70 @@ fn facts_of(task: Option<&containerd::tasks::Task>, files: &RunFiles, created: T
             ended(task.exit_status, at)
         }
         TaskStatus::Created => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use containerd::tasks::{Task, TaskStatus};
+
+    use super::*;
+    use crate::containers::{Phase, State, state::next};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn task(status: TaskStatus) -> Task {
+        Task {
+            id: "a".into(),
+            pid: 7,
+            status,
+            exit_status: 3,
+            exited_at: Some(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(20)),
+            stdin: String::new(),
+            stdout: String::new(),
+            stderr: String::new(),
+            terminal: false,
+        }
+    }
+
+    fn found(task: Option<&Task>, files: &RunFiles) -> State {
+        facts_of(task, files, at(1)).iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
+    }
+
+    #[test]
+    fn a_state_is_found_from_task_and_files() {
+        let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))) };
+        let running = found(Some(&task(TaskStatus::Running)), &files);
+        assert_eq!((running.phase, running.pid, running.started_at), (Phase::Running, 7, Some(at(10))));
+        assert_eq!(found(Some(&task(TaskStatus::Paused)), &files).phase, Phase::Paused);
+        let stopped = found(Some(&task(TaskStatus::Stopped)), &files);
+        assert_eq!((stopped.phase, stopped.exit_code, stopped.finished_at), (Phase::Exited, 3, Some(at(20))));
+        let forgotten = found(None, &files);
+        assert_eq!((forgotten.phase, forgotten.exit_code, forgotten.pid), (Phase::Exited, 5, 0));
+        assert_eq!(found(None, &RunFiles::default()).phase, Phase::Created);
+    }
+
+    #[test]
+    fn the_hook_dates_the_start() {
+        let files = RunFiles { started_at: Some(at(10)), exit: None };
+        let started = |second| Fact::Started { pid: 7, at: at(second) };
+        assert_eq!(files.date(started(11)), started(10));
+        assert_eq!(files.date(started(9)), started(9), "a note of the future is of another clock");
+        assert_eq!(files.date(started(900)), started(900), "an old note is of another run");
+    }
+
+    #[test]
+    fn an_endpoint_is_read_from_a_cni_result() {
+        let result = serde_json::json!({
+            "interfaces": [{"name": "nerdctl0", "mac": "a"}, {"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/proc/7/ns/net"}],
+            "ips": [{"address": "10.4.0.5/24", "gateway": "10.4.0.1"}, {"address": "fd00::5/64", "gateway": "fd00::1"}],
+        });
+        let endpoint = endpoint("bridge", result.as_object().unwrap());
+        assert_eq!((endpoint.ipv4.as_str(), endpoint.ipv4_prefix, endpoint.ipv4_gateway.as_str()), ("10.4.0.5", 24, "10.4.0.1"));
+        assert_eq!((endpoint.ipv6.as_str(), endpoint.ipv6_prefix), ("fd00::5", 64));
+        assert_eq!(endpoint.mac, "02:00:00:00:00:01");
+        assert_eq!(endpoint.network_id, "17f29b073143d8cd97b5bbe492bdeffec1c5fee55cc1fe2112c8b9335f8b6121");
     }
 }

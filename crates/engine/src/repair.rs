@@ -1,0 +1,95 @@
+//! What a crash left behind, found and ended after the first look at containerd.
+//!
+//! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling.
+
+use std::time::{Duration, SystemTime};
+
+use containerd::tasks::TaskStatus;
+
+use crate::containers::record;
+use crate::{Engine, Result};
+
+/// Label of every lease that we take.
+pub const LEASE_MARK: &str = "nerdctld/lease";
+
+/// A half-made thing younger than this may be being made right now, by another daemon on the same containerd.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Wait for the first load, then repair once.
+    pub(crate) async fn repair_after_load(self) {
+        let started = SystemTime::now();
+        while self.inventory().loaded().await.is_err() {
+            if self.supervisor().token().is_cancelled() {
+                return;
+            }
+        }
+        for (what, outcome) in [
+            ("half-made containers", self.remove_half_made(started).await),
+            ("tasks that were never started", self.delete_created_tasks().await),
+            ("leases of ended operations", self.drop_leases(started).await),
+        ] {
+            match outcome {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, what, "repaired what an earlier daemon left"),
+                Err(error) => tracing::warn!(what, error = error.message(), "could not be repaired; the next start tries again"),
+            }
+        }
+    }
+
+    /// Records of ours without the mark that creation was finished.
+    async fn remove_half_made(&self, started: SystemTime) -> Result<usize> {
+        let records = self.containerd().list_containers(&[]).await;
+        let records = records.map_err(|error| self.containerd_error("list containers", error))?;
+        let mut count = 0;
+        for found in records.iter().filter(|found| record::is_half_made(found)) {
+            if !is_old(found.created_at, started) {
+                continue;
+            }
+            self.discard_half_made(found).await?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Tasks of ours whose process was never let go: the daemon died between create and start.
+    async fn delete_created_tasks(&self) -> Result<usize> {
+        let snapshot = self.inventory().now();
+        let mut count = 0;
+        for entry in snapshot.entries() {
+            let container = &entry.container;
+            if container.owner != crate::containers::Owner::Nerdctld || container.state.phase.has_process() {
+                continue;
+            }
+            let Some(_guard) = self.locks().try_lock(&container.id) else { continue };
+            let id = container.id.as_str();
+            let Ok(task) = self.containerd().get_task(id).await else { continue };
+            if task.status == TaskStatus::Created {
+                let deleted = self.containerd().delete_task(id).await;
+                deleted.map_err(|error| self.containerd_error(format!("delete the unstarted task of {id}"), error))?;
+                self.remove_streams(&container.id).await;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    async fn drop_leases(&self, started: SystemTime) -> Result<usize> {
+        let filter = format!("labels.\"{LEASE_MARK}\"");
+        let leases = self.containerd().list_leases(&[&filter]).await;
+        let leases = leases.map_err(|error| self.containerd_error("list leases", error))?;
+        let mut count = 0;
+        for lease in leases.iter().filter(|lease| lease.created_at < started) {
+            let deleted = self.containerd().delete_lease(&lease.id, false).await;
+            if deleted.is_ok() {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Made before this daemon, and not just now.
+fn is_old(created: SystemTime, started: SystemTime) -> bool {
+    created < started && created.elapsed().is_ok_and(|age| age > GRACE)
+}
