@@ -81,7 +81,7 @@ build() {
   [ "$tags" != - ] || tags=
   local program
   for program in "$@"; do
-    if ! (cd "$work/src" && GOTOOLCHAIN=local GOWORK=off GOFLAGS= nice -n 5 go build -mod=readonly -trimpath -buildvcs=false \
+    if ! (cd "$work/src" && GOTOOLCHAIN=local GOWORK=off GOFLAGS='' nice -n 5 go build -mod=readonly -trimpath -buildvcs=false \
       -tags "$tags" -ldflags "${ldflags[*]}" -o "$work/out/bin/${program%%=*}" "${program#*=}") > "$work/log" 2>&1; then
       tail -n 20 "$work/log"
       rm -rf "$work"

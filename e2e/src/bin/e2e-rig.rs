@@ -219,14 +219,14 @@ fn prepare_version_2(hierarchy: &Hierarchy) -> Result<()> {
     Ok(())
 }
 
-/// What programs write outside of folders that they can be told stays in the sandbox: `/run` is empty, `/etc`, `/var`
+/// What programs write outside of folders that they can be told stays in the sandbox: `/run` is empty, `/etc`, `/opt`, `/var`
 /// and the home of root are writable views of the machine's.
 fn private_folders(root: &Path) -> Result<()> {
     let none = MountFlags::empty();
     let memory = root.join("views");
     fs::create_dir(&memory).context("making views")?;
     mount("tmpfs", &memory, "tmpfs", none, c"mode=0755").context("mounting views")?;
-    for folder in ["etc", "var", "root"] {
+    for folder in ["etc", "opt", "var", "root"] {
         let (upper, work) = (memory.join(folder), memory.join(format!("{folder}.work")));
         fs::create_dir(&upper).context("making a view")?;
         fs::create_dir(&work).context("making a view")?;

@@ -1,0 +1,39 @@
+# Every command a person or CI runs, one line each.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PREFIX := /usr/local
+.PHONY: setup build run test test-all reference bench lint fmt install clean
+.DEFAULT_GOAL := build
+
+# Debian packages, and programs to test against into a cache; fast when nothing is missing
+setup:    ; scripts/setup.sh
+
+# The daemon, for development: target/debug/nerdctld
+build:    ; scripts/setup.sh --build && cargo build -p nerdctld
+
+# The daemon with all it needs: docker version, docker run, then it stays until Ctrl-C
+run:      ; scripts/run.sh
+
+# The fast tier: every crate's tests, end to end on containerd 1.6 and 2.x
+test:     ; scripts/test.sh fast
+
+# All of that on containerd 1.7 as well, and the slow tests
+test-all: ; scripts/test.sh all
+
+# The end-to-end tests against dockerd 29, to see that they ask for what Docker does
+reference: ; scripts/reference.sh
+
+# Latency, memory and throughput beside dockerd 29 and the floors: a table of ratios
+bench:    ; scripts/bench.sh
+
+# Everything CI complains about besides tests
+lint:     ; scripts/lint.sh
+
+# Format all code
+fmt:      ; cargo fmt --all
+
+# The daemon and its systemd units: make install [DESTDIR=] [PREFIX=/usr/local]
+install:  ; cargo build --release -p nerdctld && install -D -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/nerdctld && install -D -m 644 -t $(DESTDIR)/lib/systemd/system packaging/nerdctl.service packaging/nerdctl.socket
+
+# What cargo made; the cache of peers stays
+clean:    ; cargo clean
