@@ -109,6 +109,15 @@ impl VolumeStore {
         Ok((Volume { name: name.clone(), mountpoint, labels: labels.clone() }, true))
     }
 
+    /// Removes a volume with all that is in it; absence is success. The caller has made sure that nobody mounts it.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn remove(&self, name: &VolumeName) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        crate::files::remove_tree(&self.directory.join(name.as_str()))
+    }
+
     fn file(&self, name: &VolumeName) -> PathBuf {
         self.directory.join(name.as_str()).join("volume.json")
     }
