@@ -108,7 +108,11 @@ mod tests {
 
     #[test]
     fn runc_options_travel_under_their_bare_name() {
-        let options = RuncOptions { binary_name: "crun".into(), systemd_cgroup: true, ..RuncOptions::default() };
+        let options = RuncOptions {
+            binary_name: "crun".into(),
+            systemd_cgroup: true,
+            ..RuncOptions::default()
+        };
         let any = Any::runc_options(&options);
         assert_eq!(any.type_url, "containerd.runc.v1.Options");
         assert_eq!(any.as_runc_options().unwrap(), Some(options));

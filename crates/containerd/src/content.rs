@@ -30,7 +30,7 @@ pub struct Blob {
     pub size: u64,
     /// When it was written.
     pub created_at: SystemTime,
-    /// When its labels were last changed.
+    /// When its labels were last changed; the epoch in lists, which leave it out.
     pub updated_at: SystemTime,
     /// Labels; those below `containerd.io/gc.ref.` are what it keeps alive.
     pub labels: Labels,

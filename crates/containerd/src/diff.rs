@@ -27,8 +27,8 @@ impl Client {
     /// is the layer's diffID, computed while extracting. No deadline; drop to cancel.
     ///
     /// # Errors
-    /// [`crate::Kind::NotFound`] without the blob; [`crate::Kind::Unimplemented`] for a media type
-    /// that no differ handles; [`crate::Kind::Unknown`] for a broken layer.
+    /// [`crate::Kind::NotFound`] without the blob; [`crate::Kind::Unknown`] for a broken layer or a
+    /// media type that no differ handles.
     pub async fn apply_diff(&self, layer: Descriptor, mounts: Vec<Mount>) -> Result<Descriptor> {
         let digest = layer.digest.clone();
         let call = Call::unlimited("unpack layer", &digest);

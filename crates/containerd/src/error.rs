@@ -214,9 +214,8 @@ const CLASSES: &[&str] = &[
 /// The message without the classes at its end.
 fn without_class(message: &str) -> &str {
     let mut text = message;
-    while let Some(shorter) = CLASSES
-        .iter()
-        .find_map(|class| text.strip_suffix(class)?.strip_suffix(": "))
+    while let Some(shorter) =
+        CLASSES.iter().find_map(|class| text.strip_suffix(class)?.strip_suffix(": "))
     {
         text = shorter;
     }
@@ -243,7 +242,8 @@ mod tests {
 
     #[test]
     fn prints_operation_thing_and_message() {
-        let error = Error::from_status("get container", "web", &Status::not_found("no such: not found"));
+        let error =
+            Error::from_status("get container", "web", &Status::not_found("no such: not found"));
         assert_eq!(error.to_string(), "get container web: no such");
         assert!(error.is_not_found());
         let error = Error::from_status("list containers", "", &Status::internal("boom"));
@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn a_status_with_a_cause_is_ours_and_means_unavailable() {
         let cause = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let error = Error::from_status("get container", "web", &Status::from_error(Box::new(cause)));
+        let error =
+            Error::from_status("get container", "web", &Status::from_error(Box::new(cause)));
         assert_eq!(error.kind(), Kind::Unavailable);
         assert_eq!(error.message(), "broken pipe");
     }

@@ -52,8 +52,7 @@ impl Client {
         }
         let call = Call::short("create lease", id);
         let mut service = self.leases_service();
-        let request =
-            CreateRequest { id: id.to_owned(), labels: labels.into_iter().collect() };
+        let request = CreateRequest { id: id.to_owned(), labels: labels.into_iter().collect() };
         let answer = self.unary(call, request, |request| service.create(request)).await?;
         call.required(answer.lease, "lease").map(Into::into)
     }
@@ -89,8 +88,7 @@ impl Client {
     pub async fn add_lease_resource(&self, id: &str, resource: Resource) -> Result<()> {
         let call = Call::short("extend lease", id);
         let mut service = self.leases_service();
-        let request =
-            AddResourceRequest { id: id.to_owned(), resource: Some(resource.into()) };
+        let request = AddResourceRequest { id: id.to_owned(), resource: Some(resource.into()) };
         self.unary(call, request, |request| service.add_resource(request)).await
     }
 
@@ -101,8 +99,7 @@ impl Client {
     pub async fn remove_lease_resource(&self, id: &str, resource: Resource) -> Result<()> {
         let call = Call::short("reduce lease", id);
         let mut service = self.leases_service();
-        let request =
-            DeleteResourceRequest { id: id.to_owned(), resource: Some(resource.into()) };
+        let request = DeleteResourceRequest { id: id.to_owned(), resource: Some(resource.into()) };
         self.unary(call, request, |request| service.delete_resource(request)).await
     }
 

@@ -26,13 +26,23 @@ impl Mount {
 
 impl From<types::Mount> for Mount {
     fn from(mount: types::Mount) -> Self {
-        Self { kind: mount.r#type, source: mount.source, target: mount.target, options: mount.options }
+        Self {
+            kind: mount.r#type,
+            source: mount.source,
+            target: mount.target,
+            options: mount.options,
+        }
     }
 }
 
 impl From<Mount> for types::Mount {
     fn from(mount: Mount) -> Self {
-        Self { r#type: mount.kind, source: mount.source, target: mount.target, options: mount.options }
+        Self {
+            r#type: mount.kind,
+            source: mount.source,
+            target: mount.target,
+            options: mount.options,
+        }
     }
 }
 

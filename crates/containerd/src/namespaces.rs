@@ -69,10 +69,10 @@ impl Client {
         &self,
         name: &str,
         patch: BTreeMap<String, Option<String>>,
-    ) -> Result<Namespace> {
+    ) -> Result<()> {
         if patch.is_empty() {
             // An empty mask means "replace everything" to containerd.
-            return self.get_namespace(name).await;
+            return Ok(());
         }
         let mut service = self.namespaces_service();
         let call = Call::short("label namespace", name);
@@ -81,8 +81,9 @@ impl Client {
             namespace: Some(WireNamespace { name: name.to_owned(), labels }),
             update_mask: Some(wire::mask(paths)),
         };
-        let answer = self.unary(call, request, |request| service.update(request)).await?;
-        call.required(answer.namespace, "namespace").map(Into::into)
+        // The answer should hold the namespace; since containerd 1.7 it is empty.
+        self.unary(call, request, |request| service.update(request)).await?;
+        Ok(())
     }
 }
 

@@ -67,10 +67,8 @@ mod tests {
 
     #[test]
     fn a_removed_label_is_in_the_mask_only() {
-        let patch = BTreeMap::from([
-            ("a".to_owned(), Some("1".to_owned())),
-            ("b.c/d".to_owned(), None),
-        ]);
+        let patch =
+            BTreeMap::from([("a".to_owned(), Some("1".to_owned())), ("b.c/d".to_owned(), None)]);
         let (labels, paths) = label_patch(patch);
         assert_eq!(labels, HashMap::from([("a".to_owned(), "1".to_owned())]));
         assert_eq!(paths, ["labels.a", "labels.b.c/d"]);

@@ -64,7 +64,8 @@ pub enum Committed {
 pub struct Writer {
     new: NewIngest,
     requests: mpsc::Sender<WriteContentRequest>,
-    answers: Streaming<WriteContentResponse>,
+    /// Boxed, because it is large and a writer is moved about.
+    answers: Box<Streaming<WriteContentResponse>>,
     /// Not yet sent.
     buffer: Vec<u8>,
     /// Where the next message begins.
@@ -97,17 +98,35 @@ impl Client {
         }
     }
 
-    /// Writes a small blob in one go, under the given labels.
+    /// Writes a blob that is in memory, under the given labels. An upload of that name that was left
+    /// half done is taken to be of the same bytes and finished; if that was wrong it is thrown away
+    /// along with the error, so that the next try begins anew.
     ///
     /// # Errors
     /// As [`Client::open_ingest`] and [`Writer::commit`].
-    pub async fn write_blob(&self, new: NewIngest, bytes: &[u8], labels: Labels) -> Result<Committed> {
+    pub async fn write_blob(
+        &self,
+        new: NewIngest,
+        bytes: &[u8],
+        labels: Labels,
+    ) -> Result<Committed> {
+        let name = new.name.clone();
         let Ingest::Open(mut writer) = self.open_ingest(new).await? else {
             return Ok(Committed::AlreadyExists);
         };
-        writer.restart().await?;
-        writer.write(bytes).await?;
-        writer.commit(labels).await
+        let rest = usize::try_from(writer.offset()).ok().and_then(|offset| bytes.get(offset..));
+        match rest {
+            Some(rest) => writer.write(rest).await?,
+            None => {
+                writer.restart().await?;
+                writer.write(bytes).await?;
+            }
+        }
+        let committed = writer.commit(labels).await;
+        if committed.as_ref().is_err_and(Error::is_failed_precondition) {
+            self.abort_ingest(&name).await?;
+        }
+        committed
     }
 
     async fn try_open_ingest(&self, new: NewIngest) -> Result<Writer> {
@@ -125,9 +144,8 @@ impl Client {
             return Err(Error::unexpected("open upload", &new.name, "the request queue is full"));
         }
         let mut service = self.content_bytes_service();
-        let mut answers = self
-            .unary(call, Requests(receiver), |request| service.write(request))
-            .await?;
+        let mut answers =
+            Box::new(self.unary(call, Requests(receiver), |request| service.write(request)).await?);
         let stat = call.required(call.finish(answers.message()).await?, "status")?;
         let (sent, total) = (wire::unsigned(stat.offset), wire::unsigned(stat.total));
         Ok(Writer { new, requests, answers, buffer: Vec::new(), sent, unanswered: 0, total })
@@ -141,11 +159,17 @@ impl Writer {
         self.sent + self.buffer.len() as u64
     }
 
-    /// Bytes in the end, as far as containerd knows; 0 = not known. When [`Writer::offset`] equals
-    /// it at the start, the blob is known from another namespace: just commit.
+    /// Bytes in the end, as far as containerd knows; 0 = not known.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Whether all bytes are there already at opening, because the blob is known from another
+    /// namespace or an earlier commit was refused: just commit.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.total > 0 && self.offset() == self.total
     }
 
     /// Forgets what was written before, for a source that cannot go on in the middle.

@@ -120,16 +120,14 @@ impl From<TaskExit> for EventBody {
     fn from(event: TaskExit) -> Self {
         // The first process carries the container's id.
         let exec_id = (event.id != event.container_id).then_some(event.id);
-        let exit =
-            Exit { status: event.exit_status, exited_at: wire::instant(event.exited_at) };
+        let exit = Exit { status: event.exit_status, exited_at: wire::instant(event.exited_at) };
         Self::TaskExit { container_id: event.container_id, exec_id, pid: event.pid, exit }
     }
 }
 
 impl From<TaskDelete> for EventBody {
     fn from(event: TaskDelete) -> Self {
-        let exit =
-            Exit { status: event.exit_status, exited_at: wire::instant(event.exited_at) };
+        let exit = Exit { status: event.exit_status, exited_at: wire::instant(event.exited_at) };
         Self::TaskDelete { container_id: event.container_id, pid: event.pid, exit }
     }
 }
@@ -182,7 +180,13 @@ mod tests {
     #[test]
     fn an_exit_tells_first_process_from_exec() {
         let exit = |id: &str| {
-            let event = TaskExit { container_id: "c".into(), id: id.into(), pid: 7, exit_status: 137, exited_at: None };
+            let event = TaskExit {
+                container_id: "c".into(),
+                id: id.into(),
+                pid: 7,
+                exit_status: 137,
+                exited_at: None,
+            };
             EventBody::from(Any::message(&event))
         };
         let wanted = |exec_id| EventBody::TaskExit {
