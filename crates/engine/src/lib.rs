@@ -26,6 +26,7 @@ pub mod system;
 pub mod undo;
 
 mod handle;
+mod random;
 
 pub use error::{Class, Error};
 pub use handle::{Engine, Settings};

@@ -1,0 +1,70 @@
+//! The container's first process.
+
+use oci_spec::runtime::{BoxBuilder, Capabilities, Process};
+
+use super::effective::key;
+use super::user::Ids;
+use super::{Built, SpecInput, capabilities};
+
+/// Where programs are looked for unless image or user say otherwise (moby `daemon/pkg/oci/defaults.go`).
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The process that `ids` run with `capabilities`.
+pub(super) fn process(input: &SpecInput<'_>, ids: &Ids, capabilities: Capabilities) -> Built<Process> {
+    let container = input.container;
+    let mut process = Process::default();
+    process.set_terminal(Some(container.tty));
+    if let (true, Some((height, width))) = (container.tty, container.console_size) {
+        let size = BoxBuilder::default().height(height).width(width).build()?;
+        process.set_console_size(Some(size));
+    }
+    process.set_user(ids.to_user()?);
+    process.set_args(Some(input.effective.args()));
+    process.set_env(Some(env(&input.effective.env, input.hostname, container.tty)));
+    process.set_cwd(input.effective.working_dir.clone().into());
+    process.set_capabilities(Some(capabilities::sets(capabilities)?));
+    process.set_no_new_privileges(Some(false));
+    // No limits: the container inherits those of the shim, which containerd's service raises.
+    process.set_rlimits(None);
+    process.set_oom_score_adj(Some(input.host.oom_score_adj));
+    process.set_apparmor_profile(input.host.apparmor_profile.clone());
+    Ok(process)
+}
+
+/// Docker's own variables, replaced or removed by the configured ones (moby `daemon/container/env.go`).
+fn env(configured: &[String], hostname: &str, tty: bool) -> Vec<String> {
+    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    for entry in configured {
+        let known = env.iter().position(|own| key(own) == key(entry));
+        match (entry.contains('='), known) {
+            (true, Some(at)) => env[at].clone_from(entry),
+            (true, None) => env.push(entry.clone()),
+            (false, Some(at)) => {
+                env.remove(at);
+            }
+            (false, None) => {}
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(configured: &[&str], tty: bool) -> Vec<String> {
+        let configured: Vec<_> = configured.iter().map(|entry| (*entry).to_owned()).collect();
+        env(&configured, "box", tty)
+    }
+
+    #[test]
+    fn defaults_can_be_replaced_and_removed() {
+        assert_eq!(of(&[], false), [DEFAULT_PATH, "HOSTNAME=box"]);
+        assert_eq!(of(&["PATH=/x", "A=1"], true), ["PATH=/x", "HOSTNAME=box", "TERM=xterm", "A=1"]);
+        assert_eq!(of(&["TERM", "HOSTNAME", "NONE"], true), [DEFAULT_PATH]);
+        assert_eq!(of(&["A=1", "A=2", "B="], false), [DEFAULT_PATH, "HOSTNAME=box", "A=2", "B="]);
+    }
+}

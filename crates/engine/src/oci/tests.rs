@@ -1,0 +1,161 @@
+//! Whole specs, compared with the ones kept in `golden/`. `UPDATE_EXPECT=1 cargo test` writes them anew.
+
+use std::sync::Arc;
+
+use expect_test::{ExpectFile, expect_file};
+use serde_json::Value;
+
+use super::host::tests::facts;
+use super::*;
+use crate::containers::{LogDriver, Recorded};
+use crate::images::ImageConfig;
+
+/// A request that says nothing but the image.
+pub(crate) fn container() -> ContainerSpec {
+    ContainerSpec {
+        image: "busybox".into(),
+        platform: None,
+        name: None,
+        hostname: None,
+        domainname: String::new(),
+        user: String::new(),
+        env: Vec::new(),
+        cmd: None,
+        entrypoint: None,
+        working_dir: None,
+        labels: BTreeMap::new(),
+        tty: false,
+        open_stdin: false,
+        stdin_once: false,
+        stop_signal: None,
+        stop_timeout: None,
+        auto_remove: false,
+        network: NetworkMode::Bridge,
+        log_driver: LogDriver::JsonFile,
+        log_options: BTreeMap::new(),
+        console_size: None,
+        annotations: BTreeMap::new(),
+        recorded: Recorded(Arc::from(*b"{}")),
+    }
+}
+
+/// An image that runs a shell.
+pub(crate) fn image() -> ImageConfig {
+    ImageConfig { env: vec!["PATH=/bin".into()], cmd: Some(vec!["sh".into()]), ..ImageConfig::default() }
+}
+
+fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> Result<Spec> {
+    let id = "0123456789abcdef".repeat(4).parse().unwrap();
+    let state = PathBuf::from("/var/lib/nerdctl/1935db59/containers/default/0123");
+    let call = |event: &str| HookCall {
+        path: "/var/lib/nerdctl/bin/nerdctld".into(),
+        args: vec!["nerdctld".into(), "oci-hook".into(), event.into()],
+        env: vec!["PATH=/usr/sbin:/sbin".into()],
+    };
+    let labels = BTreeMap::from([
+        ("nerdctl/networks".to_owned(), format!("[\"{}\"]", container.network.as_str())),
+        ("nerdctl/domainname".to_owned(), String::new()),
+        ("com.example.of-the-user".to_owned(), "is no annotation".to_owned()),
+    ]);
+    runtime_spec(&SpecInput {
+        id: &id,
+        namespace: &Namespace::default(),
+        container,
+        effective: &Effective::merge(container, image)?,
+        hostname: container.hostname.as_deref().unwrap_or("0123456789ab"),
+        image_files: &ImageFiles { passwd: "web:x:33:33::/:\n".into(), group: "wheel:x:10:web\n".into() },
+        files: &NetworkFiles {
+            resolv_conf: state.join("resolv.conf"),
+            hosts: "/var/lib/nerdctl/1935db59/etchosts/default/0123/hosts".into(),
+            hostname: state.join("hostname"),
+        },
+        labels: &labels,
+        hooks: &HookCalls { create_runtime: call("createRuntime"), post_stop: call("postStop") },
+        host,
+    })
+}
+
+/// Pretty, with sorted keys and sorted sets, and without the seccomp filter, which has tests of its own.
+fn check(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts, golden: &ExpectFile) {
+    let mut spec = serde_json::to_value(spec_of(container, image, host).unwrap()).unwrap();
+    for set in spec["process"]["capabilities"].as_object_mut().unwrap().values_mut() {
+        set.as_array_mut().unwrap().sort_by_key(Value::to_string);
+    }
+    if let Some(seccomp) = spec["linux"].get_mut("seccomp") {
+        *seccomp = Value::from(format!("default profile, {} rules", seccomp["syscalls"].as_array().unwrap().len()));
+    }
+    golden.assert_eq(&(serde_json::to_string_pretty(&spec).unwrap() + "\n"));
+}
+
+#[test]
+fn an_ordinary_container_on_an_ordinary_server() {
+    check(&container(), &image(), &facts(), &expect_file!["golden/plain.json"]);
+}
+
+#[test]
+fn everything_that_can_be_asked_for() {
+    let asked = ContainerSpec {
+        hostname: Some("box".into()),
+        domainname: "example.org".into(),
+        user: "web".into(),
+        env: vec!["A=1".into(), "PATH".into()],
+        cmd: Some(vec!["-c".into(), "true".into()]),
+        entrypoint: Some(vec!["/bin/sh".into()]),
+        working_dir: Some("/srv/".into()),
+        tty: true,
+        open_stdin: true,
+        network: NetworkMode::None,
+        console_size: Some((24, 80)),
+        annotations: BTreeMap::from([("com.example.note".into(), "kept".into())]),
+        ..container()
+    };
+    check(&asked, &image(), &facts(), &expect_file!["golden/everything.json"]);
+}
+
+#[test]
+fn the_hosts_network_on_cgroup_v1() {
+    let host = HostFacts {
+        cgroup_version: CgroupVersion::V1,
+        cgroup_manager: CgroupManager::Cgroupfs,
+        thermal_throttle: Vec::new(),
+        ..facts()
+    };
+    let asked = ContainerSpec { network: NetworkMode::Host, ..container() };
+    check(&asked, &image(), &host, &expect_file!["golden/host-network-v1.json"]);
+}
+
+#[test]
+fn rootless_without_delegation() {
+    let host = HostFacts {
+        cgroup_manager: CgroupManager::None,
+        rootless: true,
+        detached_netns: true,
+        oom_score_adj: 200,
+        apparmor_profile: Some("nerdctl-default".into()),
+        ..facts()
+    };
+    let asked = ContainerSpec { network: NetworkMode::Host, ..container() };
+    check(&asked, &image(), &host, &expect_file!["golden/rootless.json"]);
+}
+
+#[test]
+fn a_rootless_scope_belongs_to_the_users_slice() {
+    let host = HostFacts { rootless: true, ..facts() };
+    let spec = spec_of(&container(), &image(), &host).unwrap();
+    let path = spec.linux().as_ref().unwrap().cgroups_path().clone().unwrap();
+    assert!(path.to_string_lossy().starts_with("user.slice:nerdctl:0123"), "{path:?}");
+}
+
+#[test]
+fn a_kernel_without_seccomp_gets_no_filter() {
+    let host = HostFacts { seccomp: false, ..facts() };
+    let spec = spec_of(&container(), &image(), &host).unwrap();
+    assert_eq!(*spec.linux().as_ref().unwrap().seccomp(), None);
+}
+
+#[test]
+fn an_unknown_user_is_the_clients_mistake() {
+    let asked = ContainerSpec { user: "nobody".into(), ..container() };
+    let error = spec_of(&asked, &image(), &facts()).unwrap_err();
+    assert_eq!(error.class(), crate::Class::Invalid);
+}
