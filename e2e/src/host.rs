@@ -231,6 +231,12 @@ impl Host {
         &self.plan
     }
 
+    /// Whether the daemon is this project's, and not Docker's.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.plan.engine == Engine::Nerdctld
+    }
+
     /// Requests to the daemon, at its newest API version.
     #[must_use]
     pub fn api(&self) -> Api {
@@ -343,6 +349,8 @@ impl Host {
         let mut command = self.sandbox()?.command(program);
         command
             .env("PATH", path)
+            // Its own default is 1.40; ours goes back to 1.24, and both sides of each difference are tested.
+            .env("DOCKER_MIN_API_VERSION", "1.24")
             .arg(format!("--host=unix://{}", self.socket.display()))
             .arg("--data-root")
             .arg(root.join("docker"))

@@ -63,7 +63,10 @@ impl LyingRegistry {
 
 fn serve(mut client: TcpStream, lie: Lie, blobs: &AtomicUsize) -> Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(10))).context("time limit")?;
-    let request = head(&mut BufReader::new(client.try_clone().context("connection")?))?;
+    let Ok(request) = head(&mut BufReader::new(client.try_clone().context("connection")?)) else {
+        // Somebody tries TLS first; an answer in plain HTTP tells him.
+        return client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").context("refusing");
+    };
     let mut server = TcpStream::connect(MIRROR).context("the mirror")?;
     let asked = request.replace("Connection: keep-alive\r\n", "").replacen(
         "\r\n\r\n",

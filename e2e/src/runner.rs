@@ -144,7 +144,7 @@ impl Rig {
         let host = Host::start(plan)?;
         work(&host).map_err(|error| match error.downcast::<Skip>() {
             Ok(skip) => skip.into(),
-            Err(error) => anyhow::anyhow!("{error:?}\n{}", host.logs_since(&[])),
+            Err(error) => anyhow::anyhow!("{error:#}\n{}", host.logs_since(&[])),
         })
     }
 
@@ -253,7 +253,7 @@ fn run_one(rig: &Arc<Rig>, test: Test, choice: &Choice) -> Outcome {
         Ok(Ok(())) => return Outcome::Passed,
         Ok(Err(error)) => match error.downcast::<Skip>() {
             Ok(skip) => return Outcome::Ignored(skip.0),
-            Err(error) => format!("{error:?}"),
+            Err(error) => format!("{error:#}"),
         },
         Err(RecvTimeoutError::Timeout) => format!("still running after {limit:?}"),
         Err(RecvTimeoutError::Disconnected) => "panicked (see above)".to_owned(),

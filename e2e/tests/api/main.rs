@@ -2,9 +2,30 @@
 
 use std::process::ExitCode;
 
+use bollard::{API_DEFAULT_VERSION, Docker};
+use e2e::runner::skip;
+use e2e::{Context as _, Host, Result};
+
+mod images;
 mod rig;
 mod system;
 
 fn main() -> ExitCode {
-    e2e::runner::run(&[rig::TESTS, system::TESTS])
+    e2e::runner::run(&[rig::TESTS, system::TESTS, images::TESTS])
+}
+
+/// An independent client of the same daemon.
+fn bollard(host: &Host) -> Result<Docker> {
+    Docker::connect_with_unix(&host.socket().to_string_lossy(), 60, API_DEFAULT_VERSION)
+        .context("bollard")
+}
+
+/// Where bollard's futures run.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")
+}
+
+/// Skips a test that needs the registries, files or processes of the rig where the target is some daemon elsewhere.
+fn needs_rig(host: &Host) -> Result<()> {
+    host.sandbox().map(drop).map_err(|_| skip("needs a host of the rig"))
 }
