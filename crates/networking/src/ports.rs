@@ -1,0 +1,118 @@
+//! Port reservers: processes that keep published ports of a container bound on the host.
+//!
+//! nerdctl (rootful, ≥ 2.1.6) starts `sleep infinity` with the listening sockets, so that other programs see the ports
+//! as taken, and writes its pid to `/run/nerdctl/<namespace>/<id>/port-reserver.pid`.
+//! Source: nerdctl `pkg/ocihook/ocihook.go`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use names::{ContainerId, Namespace};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::{NetworkingError, Result};
+
+const PID_FILE: &str = "port-reserver.pid";
+
+/// What a reserver's command line is, as in `/proc/<pid>/cmdline`.
+const COMMAND_LINE: &[u8] = b"sleep\0infinity\0";
+
+/// Ends the port reserver of a container, if it has one, and deletes its directory. A pid file whose process is gone
+/// would make the next `nerdctl stop` fail.
+///
+/// # Errors
+/// If the process cannot be signalled or the directory not be deleted.
+pub fn end_reserver(run_dir: &Path, namespace: &Namespace, id: &ContainerId) -> Result<()> {
+    let directory = run_dir.join(namespace.as_str()).join(id.as_str());
+    let pid_file = directory.join(PID_FILE);
+    let failed = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| NetworkingError::Io { doing, path, source }
+    };
+    match fs::read_to_string(&pid_file) {
+        Ok(pid) => kill_reserver(pid.trim()).map_err(failed("kill the process in", &pid_file))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("read", &pid_file)(error)),
+    }
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("delete", &directory)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Kills the process if it still is a reserver: after a reboot, or long enough, its number belongs to somebody else.
+fn kill_reserver(pid: &str) -> io::Result<()> {
+    let Some(pid) = pid.parse().ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    // The descriptor keeps the number from being reused between the look and the signal.
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    let command_line =
+        fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    if !command_line.ends_with(COMMAND_LINE) {
+        return Ok(());
+    }
+    match pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn reserve(run_dir: &Path, pid: &str) -> std::path::PathBuf {
+        let directory = run_dir.join("default/abc");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(PID_FILE), pid).unwrap();
+        directory
+    }
+
+    fn end(run_dir: &Path) {
+        end_reserver(run_dir, &Namespace::default(), &"abc".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_reserver_is_killed_and_its_directory_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserver = Command::new("sleep").arg("infinity").spawn().unwrap();
+        let directory = reserve(dir.path(), &reserver.id().to_string());
+        end(dir.path());
+        assert!(!reserver.wait().unwrap().success());
+        assert!(!directory.exists());
+        end(dir.path());
+    }
+
+    #[test]
+    fn a_process_that_is_no_reserver_lives_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
+        let directory = reserve(dir.path(), &other.id().to_string());
+        end(dir.path());
+        let still_running = other.try_wait().unwrap().is_none();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(still_running);
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn damaged_and_dangerous_pids_are_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        for pid in ["", "x", "0", "1", "-1", "4194305"] {
+            reserve(dir.path(), pid);
+            end(dir.path());
+        }
+    }
+}
