@@ -1,0 +1,64 @@
+//! The extension `nerdctld.container.v1`: what Docker shows and nerdctl has no place for.
+//!
+//! Records live for years and are read by later versions: fields are only ever added, each with a default.
+
+use std::collections::BTreeMap;
+
+use containerd::Any;
+use serde::{Deserialize, Serialize};
+
+use super::FACTS;
+
+/// Facts of a container of ours, fixed at creation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Facts {
+    /// The image as typed.
+    pub(crate) image: String,
+    /// Digest of its target: Docker's image id.
+    pub(crate) image_id: String,
+    /// Digest of the manifest for the container's platform.
+    pub(crate) manifest_digest: String,
+    /// Merged from request and image.
+    pub(crate) entrypoint: Option<Vec<String>>,
+    /// Merged from request and image.
+    pub(crate) cmd: Option<Vec<String>>,
+    /// Merged from request and image, without what the daemon adds.
+    pub(crate) env: Vec<String>,
+    /// As asked for, or the image's.
+    pub(crate) user: String,
+    pub(crate) tty: bool,
+    pub(crate) open_stdin: bool,
+    pub(crate) stdin_once: bool,
+    pub(crate) auto_remove: bool,
+    /// `SIGTERM` style.
+    pub(crate) stop_signal: String,
+    /// Seconds; −1 for ever.
+    pub(crate) stop_timeout: Option<i64>,
+    /// Docker's spelling.
+    pub(crate) log_driver: String,
+    pub(crate) log_options: BTreeMap<String, String>,
+    /// `80/tcp`.
+    pub(crate) exposed_ports: Vec<String>,
+}
+
+impl Facts {
+    /// Those of `record`, if it is one of ours. Damaged ones are those of a record that says nothing.
+    pub(crate) fn of(record: &containerd::containers::Container) -> Option<Self> {
+        let extension = record.extensions.get(FACTS)?;
+        let decoded = serde_json::from_slice(&extension.value);
+        Some(decoded.unwrap_or_else(|error| {
+            tracing::warn!(container = record.id, %error, "the extension {FACTS} of a container is damaged");
+            Self::default()
+        }))
+    }
+
+    pub(crate) fn to_any(&self) -> serde_json::Result<Any> {
+        Ok(Any::new(FACTS, serde_json::to_vec(self)?))
+    }
+
+    /// Program and arguments.
+    pub(crate) fn args(&self) -> Vec<String> {
+        self.entrypoint.iter().chain(&self.cmd).flatten().cloned().collect()
+    }
+}
