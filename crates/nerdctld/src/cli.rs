@@ -1,0 +1,98 @@
+//! The flags of the daemon, exactly as typed.
+//!
+//! Nothing is checked here beyond the shape of the command line: what the flags mean, together with the environment and
+//! `nerdctl.toml`, is decided in [`crate::config`]. The forms that containerd and runc dictate (`oci-hook`, the I/O
+//! monitor) never reach this parser; `main` recognises them first.
+
+use std::path::PathBuf;
+
+/// nerdctld: the Docker Engine API for containerd.
+#[derive(clap::Parser, Debug, Default)]
+#[command(name = "nerdctld", version, about, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// Where to listen: unix:///path/to.sock, or fd:// for sockets that systemd opened. Repeatable.
+    #[arg(long = "addr", value_name = "ADDRESS")]
+    pub(crate) addr: Vec<String>,
+
+    /// Listen on this Unix socket; the same as --addr unix://PATH.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Group, by name or number, that may use the Unix sockets.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+
+    /// Log what happens in detail.
+    #[arg(long)]
+    pub(crate) debug: bool,
+
+    /// The configuration file, instead of nerdctl.toml at its usual place.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// containerd's socket, or "managed" for a containerd of our own.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) containerd: Option<String>,
+
+    /// containerd's namespace.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// containerd's snapshotter.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshotter: Option<String>,
+
+    /// Where nerdctl and nerdctld keep their files.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) data_root: Option<PathBuf>,
+
+    /// Where the CNI plugins are.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cni_path: Option<PathBuf>,
+
+    /// Where the CNI configurations are.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cni_netconfpath: Option<PathBuf>,
+
+    /// Where <registry>/hosts.toml files are. Repeatable.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) hosts_dir: Vec<PathBuf>,
+
+    /// How many stopped containers keep their containerd task, which nerdctl needs to show their exit code.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) keep_stopped: Option<usize>,
+
+    /// Allow changes to containers that belong to Kubernetes' pods.
+    #[arg(long)]
+    pub(crate) manage_cri: bool,
+
+    /// End after this time without a client (90, 90s, 5m, 1h); for socket activation.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_exit: Option<String>,
+}
+
+const AFTER_HELP: &str = "\
+Environment: CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE, CONTAINERD_SNAPSHOTTER, BUILDKIT_HOST, CNI_PATH, NETCONFPATH,
+NERDCTL_TOML, RUST_LOG. A flag goes before the environment, the environment before the file, the file before the default.
+
+File: $NERDCTL_TOML, else /etc/nerdctl/nerdctl.toml (as a user $XDG_CONFIG_HOME/nerdctl/nerdctl.toml), the file of nerdctl.";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_the_old_nerdctld_are_understood() {
+        let cli = Cli::parse_from(["nerdctld", "--addr", "unix:///a.sock", "--addr=fd://", "--socket", "/b.sock", "--debug"]);
+        assert_eq!(cli.addr, ["unix:///a.sock", "fd://"]);
+        assert_eq!(cli.socket, Some(PathBuf::from("/b.sock")));
+        assert!(cli.debug);
+    }
+}

@@ -1,0 +1,152 @@
+//! One connection, from its first byte to its last.
+//!
+//! hyper drives HTTP/1.1 here, but not through its `upgrade` module: that serves only requests with an `Upgrade` header,
+//! while Docker's clients also attach without one and expect `200 OK` and then raw bytes in both directions. So a handler
+//! may ask for the connection itself ([`Hijack`]): the loop below then takes socket and unread bytes back from hyper,
+//! writes Docker's literal head, and hands over the stream (moby `daemon/server/router/container/container_routes.go`,
+//! `hijackServer`). Requests before it on the same connection are ordinary.
+//!
+//! *A client that goes* cancels its plain request: hyper sees the end of input and drops the handler's future. A hijacked
+//! client that closes only its writing side has just finished its stdin; it keeps getting output.
+//!
+//! *HTTP/2*: a client that opens with the HTTP/2 preface is told `HTTP_1_1_REQUIRED` in HTTP/2's own terms. No Docker
+//! client does that but BuildKit's direct gRPC, which is not served yet.
+
+mod hijack;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::reply::ReplyBody;
+pub(crate) use hijack::{Hijack, HijackHead};
+
+/// A request's head must arrive within this time, and an idle connection is closed after it (moby
+/// `daemon/command/daemon.go`: `ReadHeaderTimeout`).
+const HEAD_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Longest head of a request; hyper answers 431 to longer ones. The longest real ones carry registry credentials for a
+/// build in `X-Registry-Config`, or filters with hundreds of ids.
+const LONGEST_HEAD: usize = 256 * 1024;
+
+/// What an answer may do with the connection it belongs to.
+#[derive(Debug, Default)]
+pub(crate) struct Handle {
+    crowded: bool,
+    hijack: Mutex<Option<Hijack>>,
+}
+
+impl Handle {
+    /// Too many connections: only pings are answered.
+    pub(crate) fn crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// Ask for the raw connection. The answer that hyper waits for must then never come: the caller stays pending.
+    pub(crate) fn hijack(&self, hijack: Hijack) {
+        *self.hijack.lock().unwrap_or_else(PoisonError::into_inner) = Some(hijack);
+    }
+
+    fn take_hijack(&self) -> Option<Hijack> {
+        self.hijack.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+enum Ended {
+    Closed(hyper::Result<()>),
+    Hijacked(Hijack),
+}
+
+/// Serve `stream` until it is closed. `respond` answers one request; `stop` ends idle connections and streams.
+pub(crate) async fn serve<S, F, Fut>(stream: S, crowded: bool, stop: CancellationToken, respond: F)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Fn(Request<Incoming>, Arc<Handle>) -> Fut,
+    Fut: Future<Output = Response<ReplyBody>> + Send + 'static,
+{
+    let handle = Arc::new(Handle { crowded, hijack: Mutex::default() });
+    let service = service_fn(|request| {
+        let response = respond(request, Arc::clone(&handle));
+        let boxed: Pin<Box<dyn Future<Output = Result<_, std::convert::Infallible>> + Send>> =
+            Box::pin(async move { Ok(response.await) });
+        boxed
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .max_header_size(LONGEST_HEAD)
+        // Go's canonical names (Api-Version, Ostype): they are case-insensitive, but people compare transcripts.
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
+
+    let mut stopping = std::pin::pin!(stop.cancelled());
+    let mut told = false;
+    let ended = poll_fn(|context| {
+        if !told && stopping.as_mut().poll(context).is_ready() {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        let polled = connection.poll_without_shutdown(context);
+        // Only a poll of the connection runs handlers, so this is the moment to look.
+        if let Some(hijack) = handle.take_hijack() {
+            return Poll::Ready(Ended::Hijacked(hijack));
+        }
+        polled.map(Ended::Closed)
+    })
+    .await;
+
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    match ended {
+        Ended::Closed(outcome) => close(stream, &parts.read_buf, outcome).await,
+        Ended::Hijacked(hijack) => {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = hijack.run(stream, parts.read_buf) => {}
+            }
+        }
+    }
+}
+
+async fn close<S: AsyncWrite + Unpin>(mut stream: S, unread: &Bytes, outcome: hyper::Result<()>) {
+    if let Err(error) = &outcome {
+        // A client's doing in almost every case: it vanished, was slow, or does not speak HTTP.
+        tracing::debug!(error = %error, "a connection ended early");
+        if error.is_parse_version_h2() || unread.starts_with(b"PRI * HTTP/2.0") {
+            let _ = stream.write_all(&http2_refusal()).await;
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+/// An empty SETTINGS frame, as HTTP/2 requires first, and GOAWAY with `HTTP_1_1_REQUIRED` (RFC 9113, sections 4.1, 6.5, 6.8).
+fn http2_refusal() -> Vec<u8> {
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const HTTP_1_1_REQUIRED: u32 = 0xd;
+    const REASON: &[u8] = b"nerdctld serves HTTP/1.1 on this socket";
+    let goaway = [&0u32.to_be_bytes(), &HTTP_1_1_REQUIRED.to_be_bytes(), REASON].concat();
+    let mut bytes = frame(SETTINGS, &[]);
+    bytes.extend(frame(GOAWAY, &goaway));
+    bytes
+}
+
+/// A frame of the connection (stream 0) without flags.
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or_default().to_be_bytes();
+    [&length[1..], &[kind, 0], &0u32.to_be_bytes(), payload].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Raw bytes in, raw bytes out, over a real socket pair.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::*;
+
+const RAW: &str = "application/vnd.docker.raw-stream";
+
+/// `/hijack` echoes raw bytes until the client closes its side, then says goodbye; anything else answers its path.
+async fn respond(request: Request<Incoming>, handle: Arc<Handle>) -> Response<ReplyBody> {
+    if request.uri().path() == "/hang" {
+        let _dropped = DropFlag;
+        std::future::pending::<()>().await;
+    }
+    if request.uri().path() == "/hijack" {
+        let upgraded = request.headers().contains_key("upgrade");
+        let head = if upgraded {
+            HijackHead::Upgraded { content_type: RAW }
+        } else {
+            HijackHead::Plain { content_type: RAW }
+        };
+        handle.hijack(Hijack::new(head, |stream| async move {
+            let (mut reader, mut writer) = stream.into_halves();
+            let mut input = Vec::new();
+            reader.read_to_end(&mut input).await.unwrap();
+            writer.write_all(&input).await.unwrap();
+            writer.write_all(b"goodbye").await.unwrap();
+            writer.shutdown().await.unwrap();
+        }));
+        std::future::pending::<()>().await;
+    }
+    let mut response = Response::new(ReplyBody::full(request.uri().path().to_owned()));
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
+static DROPPED: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
+struct DropFlag;
+
+impl Drop for DropFlag {
+    fn drop(&mut self) {
+        DROPPED.notify_one();
+    }
+}
+
+/// A client's end of a served connection, and the task that serves it.
+fn connected(stop: &CancellationToken) -> (UnixStream, impl Future<Output = ()> + use<>) {
+    let (client, server) = UnixStream::pair().unwrap();
+    (client, serve(server, false, stop.clone(), respond))
+}
+
+/// Run the server beside the client's script, and fail instead of hanging.
+async fn beside<T>(server: impl Future<Output = ()>, script: impl Future<Output = T>) -> T {
+    let both = async { tokio::join!(server, script).1 };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("the connection hangs")
+}
+
+async fn read_until(client: &mut UnixStream, end: &str) -> String {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).ends_with(end) {
+        let byte = client.read_u8().await.unwrap();
+        text.push(byte);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test]
+async fn hijack_with_and_without_upgrade_keeps_early_bytes_and_half_closes() {
+    for (header, head) in [
+        ("Connection: Upgrade\r\nUpgrade: tcp\r\n", format!("HTTP/1.1 101 UPGRADED\r\nContent-Type: {RAW}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")),
+        ("", format!("HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n")),
+    ] {
+        let (mut client, server) = connected(&CancellationToken::new());
+        let script = async move {
+            let request = format!("POST /hijack HTTP/1.1\r\nHost: docker\r\n{header}Content-Length: 0\r\n\r\nearly ");
+            client.write_all(request.as_bytes()).await.unwrap();
+            assert_eq!(read_until(&mut client, "\r\n\r\n").await, head);
+            client.write_all(b"late ").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut rest = String::new();
+            client.read_to_string(&mut rest).await.unwrap();
+            assert_eq!(rest, "early late goodbye", "output goes on after the client's half-close");
+        };
+        beside(server, script).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_requests_before_a_hijack() {
+    let (mut client, server) = connected(&CancellationToken::new());
+    let script = async move {
+        for path in ["/one", "/two"] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            let answer = read_until(&mut client, path).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        }
+        client.write_all(b"POST /hijack HTTP/1.1\r\nHost: docker\r\n\r\n").await.unwrap();
+        read_until(&mut client, "\r\n\r\n").await;
+        client.shutdown().await.unwrap();
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "goodbye");
+    };
+    beside(server, script).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_request() {
+    let (mut client, server) = connected(&CancellationToken::new());
+    let script = async move {
+        client.write_all(b"GET /hang HTTP/1.1\r\nHost: docker\r\n\r\n").await.unwrap();
+        tokio::task::yield_now().await;
+        drop(client);
+        DROPPED.notified().await;
+    };
+    beside(server, script).await;
+}
+
+#[tokio::test]
+async fn over_long_heads_and_nonsense_are_refused() {
+    let long = format!("GET /x HTTP/1.1\r\nHost: docker\r\nX-Long: {}\r\n\r\n", "x".repeat(LONGEST_HEAD));
+    for (request, status) in [(long.as_str(), "431"), ("nonsense\r\n\r\n", "400"), ("GET /x HTTP/1.1\r\nno colon\r\n\r\n", "400")] {
+        let (client, server) = connected(&CancellationToken::new());
+        let request = request.to_owned();
+        let script = async move {
+            let (mut reader, mut writer) = client.into_split();
+            // The server may answer and close before it has read all.
+            let sent = async { drop(writer.write_all(request.as_bytes()).await) };
+            let mut answer = Vec::new();
+            let received = async { drop(reader.read_to_end(&mut answer).await) };
+            tokio::join!(sent, received);
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        };
+        beside(server, script).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_is_refused_in_its_own_words() {
+    let (mut client, server) = connected(&CancellationToken::new());
+    let script = async move {
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, http2_refusal());
+        assert_eq!(&answer[..9], [0, 0, 0, 4, 0, 0, 0, 0, 0], "settings first");
+        assert_eq!(answer[12], 7, "then goaway");
+    };
+    beside(server, script).await;
+}
+
+#[tokio::test]
+async fn stopping_closes_idle_connections_and_ends_hijacked_ones() {
+    let stop = CancellationToken::new();
+    let (mut idle, idle_server) = connected(&stop);
+    let (mut taken, taken_server) = connected(&stop);
+    let script = async move {
+        taken.write_all(b"POST /hijack HTTP/1.1\r\nHost: docker\r\n\r\n").await.unwrap();
+        read_until(&mut taken, "\r\n\r\n").await;
+        stop.cancel();
+        let mut rest = Vec::new();
+        idle.read_to_end(&mut rest).await.unwrap();
+        taken.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty());
+    };
+    let servers = async {
+        tokio::join!(idle_server, taken_server);
+    };
+    beside(servers, script).await;
+}

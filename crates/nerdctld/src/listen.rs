@@ -1,0 +1,247 @@
+//! Sockets, and the loop that takes connections from them.
+//!
+//! There is no small limit on connections: ten thousand idle streams (events, logs, waits) are normal, so the soft limit
+//! of open files is raised to the hard one at start. When three quarters of it are connections, further ones are
+//! *crowded*: they are accepted and closed after one answer, `_ping` and `/version` as always and 503 for everything else.
+//! So the descriptors that the daemon needs for its own work remain, and a health check always gets through. When the
+//! descriptors are gone all the same, accepting pauses and goes on; the loop never ends by itself.
+
+pub(crate) mod inherited;
+pub(crate) mod unix;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, ListenAddress};
+
+/// Pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the daemon cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Another process answers on the socket.
+    #[error("{path}: another daemon is listening on this socket; stop it, or choose another with --socket")]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that is no socket has the name.
+    #[error("{path}: exists and is no socket; it is left alone")]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Somebody else has been starting on the same folder for too long.
+    #[error("{path}: another process has been holding a lock on this folder for too long")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A step failed.
+    #[error("cannot {doing} {path}")]
+    Io {
+        /// The step.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `fd://` without systemd (moby `daemon/listeners/listeners_linux.go`).
+    #[error("no sockets found via socket activation: make sure the service was started by systemd")]
+    NothingInherited,
+    /// `fd://N`, but there are fewer.
+    #[error("fd://{number}: systemd passed only the sockets 3 to {last}")]
+    NotInherited {
+        /// As asked.
+        number: usize,
+        /// The last one there is.
+        last: usize,
+    },
+    /// A socket from systemd that is no Unix stream socket.
+    #[error("fd://{number} is no listening Unix stream socket; nerdctld serves only those yet")]
+    NotUnix {
+        /// Its number.
+        number: usize,
+        /// The kernel's words.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A socket that is ready to accept.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The socket.
+    pub(crate) socket: UnixListener,
+    /// For the log: the path, or `fd://3`.
+    pub(crate) name: String,
+    /// Our own socket file, to be removed at the end.
+    pub(crate) file: Option<unix::SocketFile>,
+}
+
+/// Open everything that the configuration names. Must be called inside the runtime.
+///
+/// # Errors
+/// The first that cannot be opened; those opened before are closed and their files removed.
+pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, Error> {
+    let mut inherited = inherited::Inherited::from_environment();
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        match address {
+            ListenAddress::Unix(path) => listeners.push(unix::bind(path, config.group)?),
+            ListenAddress::Inherited(number) => listeners.extend(inherited.take(*number)?),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Raise the soft limit of open files to the hard one; returns what holds then.
+pub(crate) fn raise_open_files() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    // None is "no limit"; a number keeps the arithmetic of Connections simple.
+    let wanted = limit.maximum.unwrap_or(1 << 20);
+    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted,
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            limit.current.unwrap_or(wanted)
+        }
+    }
+}
+
+/// How many connections there are, and who is told when there are none.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    open: AtomicUsize,
+    limit: usize,
+    tracker: TaskTracker,
+    changed: Notify,
+}
+
+impl Connections {
+    /// For a process that may open so many files.
+    pub(crate) fn new(open_files: u64) -> Self {
+        let limit = usize::try_from(open_files / 4 * 3).unwrap_or(usize::MAX).max(1);
+        let counted =
+            Counted { open: AtomicUsize::new(0), limit, tracker: TaskTracker::new(), changed: Notify::new() };
+        Self(Arc::new(counted))
+    }
+
+    /// Count one more until the guard goes.
+    fn enter(&self) -> Entered {
+        let before = self.0.open.fetch_add(1, Ordering::Relaxed);
+        Entered { connections: self.clone(), crowded: before >= self.0.limit }
+    }
+
+    /// Open ones.
+    pub(crate) fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// The last connection has closed (it may be called again for the next time).
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    /// Wait until every connection is closed; no new ones are expected.
+    pub(crate) async fn drained(&self) {
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+    }
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    connections: Connections,
+    crowded: bool,
+}
+
+impl Entered {
+    /// There are too many: only a ping is answered.
+    pub(crate) fn crowded(&self) -> bool {
+        self.crowded
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.connections.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.connections.0.changed.notify_one();
+        }
+    }
+}
+
+/// Take connections until the daemon stops; each becomes a task that `connections` owns.
+///
+/// `serve` drives one connection to its end.
+pub(crate) async fn accept<F, Fut>(
+    socket: &UnixListener,
+    name: &str,
+    connections: &Connections,
+    stop: &CancellationToken,
+    serve: F,
+) where
+    F: Fn(UnixStream, Entered) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
+            Ok((stream, _)) => drop(connections.0.tracker.spawn(serve(stream, connections.enter()))),
+            // The client left between connect and accept: nothing to wait for.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(listener = name, %error, open = connections.open(), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_beyond_three_quarters_of_the_files_are_crowded() {
+        let connections = Connections::new(8);
+        let entered: Vec<_> = (0..6).map(|_| connections.enter()).collect();
+        assert!(entered.iter().all(|one| !one.crowded()));
+        let late = connections.enter();
+        assert!(late.crowded());
+        drop(entered);
+        drop(late);
+        assert_eq!(connections.open(), 0);
+        assert!(!connections.enter().crowded());
+    }
+
+    #[tokio::test]
+    async fn the_last_one_to_leave_wakes_who_waits_for_idleness() {
+        let connections = Connections::new(100);
+        let (one, two) = (connections.enter(), connections.enter());
+        drop(one);
+        drop(two);
+        connections.changed().await;
+    }
+}
