@@ -246,7 +246,7 @@ impl Monitor {
         let payload = serde_json::to_vec(request).unwrap_or_default();
         let attached: Attached = self.ask(Kind::Attach, &payload, Kind::Attached).await?;
         let Self { reader, writer, .. } = self;
-        let stdin = AttachStdin { writer, container: reader.container.clone() };
+        let stdin = AttachStdin { writer: Some(writer), container: reader.container.clone() };
         Ok(AttachStream { attached, output: AttachReader { reader }, stdin })
     }
 
@@ -334,7 +334,8 @@ impl AttachReader {
 /// The stdin end. Dropping it leaves the container's stdin open.
 #[derive(Debug)]
 pub struct AttachStdin {
-    writer: OwnedWriteHalf,
+    /// `None` only while it is dropped.
+    writer: Option<OwnedWriteHalf>,
     container: String,
 }
 
@@ -359,8 +360,18 @@ impl AttachStdin {
     }
 
     async fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Error> {
-        let sent = self.writer.write_all(&frames::raw(kind, payload)).await;
-        sent.map_err(|_| Error::Gone { container: self.container.clone() })
+        let gone = || Error::Gone { container: self.container.clone() };
+        let writer = self.writer.as_mut().ok_or_else(gone)?;
+        writer.write_all(&frames::raw(kind, payload)).await.map_err(|_| gone())
+    }
+}
+
+impl Drop for AttachStdin {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            // Without `shutdown`: to the monitor the end of our requests is the end of the connection, output included.
+            writer.forget();
+        }
     }
 }
 

@@ -194,8 +194,8 @@ pub struct End {
 /// Stdin is closed, or will be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StdinClosed {
-    /// The asker has to call containerd's `CloseIO` now. Exactly one of the requests `CloseStdin` and `Started` is
-    /// answered with `true`, the later one, whatever order they come in.
+    /// The asker has to call containerd's `CloseIO` now. Of the requests `CloseStdin` and `Started` the later one is
+    /// answered with `true`, whatever order they come in.
     pub close_io: bool,
 }
 
@@ -250,14 +250,6 @@ pub struct Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(pub &'static str);
-
-/// Write a frame's header and payload. The payload must not be longer than [`MAX_PAYLOAD`].
-pub fn put(out: &mut impl Extend<u8>, kind: Kind, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    out.extend([kind as u8]);
-    out.extend(length.to_be_bytes());
-    out.extend(payload.iter().copied());
-}
 
 /// A frame with a JSON payload.
 pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Bytes {
@@ -320,10 +312,10 @@ mod tests {
     #[test]
     fn frames_come_out_as_they_went_in_however_they_are_cut() {
         let mut wire = Vec::new();
-        put(&mut wire, Kind::Stdout, b"hello");
+        wire.extend_from_slice(&raw(Kind::Stdout, b"hello"));
         wire.extend_from_slice(&[77, 0, 0, 0, 3, 1, 2, 3]); // a kind of the future
         wire.extend_from_slice(&encode(Kind::Drain, &DrainRequest { grace_ms: 7 }));
-        put(&mut wire, Kind::CloseStdin, b"");
+        wire.extend_from_slice(&raw(Kind::CloseStdin, b""));
         for step in 1..=wire.len() {
             let mut buffer = BytesMut::new();
             let mut got = Vec::new();

@@ -72,10 +72,13 @@ pub mod monitor;
 pub mod place;
 
 mod args;
+mod clients;
 mod go_json;
 mod json_file;
 mod lines;
 mod outbox;
+mod output;
+mod readiness;
 mod socket;
 mod source;
 mod stdin;
