@@ -449,7 +449,7 @@ mod tests {
     fn foreign_and_damaged_labels_are_tolerated() {
         let labels = HashMap::from([
             ("nerdctl/networks".to_owned(), "not json".to_owned()),
-            ("nerdctl/ipc".to_owned(), "[]".to_owned()),
+            ("nerdctl/ipc".to_owned(), "7".to_owned()),
             ("nerdctl/stop-timeout".to_owned(), "soon".to_owned()),
             ("containerd.io/restart.count".to_owned(), "-1".to_owned()),
             ("other".to_owned(), "x".to_owned()),
