@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use names::Namespace;
 use nerdctl_store::DataStore;
+use networking::Networks;
 use registry::Registry;
 
 use crate::containers::exit::Exits;
@@ -65,6 +66,7 @@ struct Inner {
     containerd: containerd::Client,
     store: DataStore,
     registry: Registry,
+    networks: Networks,
     supervisor: Supervisor,
     events: EventHub,
     inventory: Inventory,
@@ -88,6 +90,7 @@ impl Engine {
             containerd::Client::new(settings.containerd_address.as_ref(), settings.namespace.as_str());
         let store = DataStore::new(&settings.data_root, &settings.containerd_address);
         let registry = images::registry_client(&settings)?;
+        let networks = networks(&settings, &store)?;
         let supervisor = Supervisor::new();
         let events = EventHub::default();
         let reader = Reader {
@@ -103,6 +106,7 @@ impl Engine {
                 containerd,
                 store,
                 registry,
+                networks,
                 events,
                 inventory,
                 locks: Locks::default(),
@@ -161,6 +165,10 @@ impl Engine {
         &self.inner.registry
     }
 
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.inner.networks
+    }
+
     pub(crate) fn hub(&self) -> &EventHub {
         &self.inner.events
     }
@@ -204,4 +212,15 @@ impl Engine {
 
     /// How long a short pause between tries is.
     pub(crate) const RETRY: Duration = Duration::from_millis(200);
+}
+
+fn networks(settings: &Settings, store: &DataStore) -> Result<Networks, Error> {
+    let bridge_ip = match &settings.bridge_ip {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            Error::InvalidParameter(format!("bridge_ip {text:?} is not an address with prefix, as in 10.4.0.1/24"))
+        })?),
+    };
+    let cni = cni::Cni::new(vec![settings.cni_path.clone()]);
+    Ok(Networks::new(store.clone(), cni, &settings.cni_netconf_path).with_bridge_ip(bridge_ip))
 }

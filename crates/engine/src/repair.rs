@@ -2,11 +2,12 @@
 //!
 //! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use containerd::tasks::TaskStatus;
+use containerd::tasks::{Exit, TaskStatus};
 
-use crate::containers::record;
+use crate::containers::{Owner, Phase, record};
 use crate::{Engine, Result};
 
 /// Label of every lease that we take.
@@ -26,6 +27,7 @@ impl Engine {
         }
         for (what, outcome) in [
             ("half-made containers", self.remove_half_made(started).await),
+            ("ends of runs that nobody saw", self.work_on_ended().await),
             ("tasks that were never started", self.delete_created_tasks().await),
             ("leases of ended operations", self.drop_leases(started).await),
         ] {
@@ -52,13 +54,33 @@ impl Engine {
         Ok(count)
     }
 
+    /// Runs of ours that ended while no daemon was there: exit code, networks, auto-removal, and not too many kept tasks.
+    async fn work_on_ended(&self) -> Result<usize> {
+        let mut ended = Vec::new();
+        for entry in self.inventory().now().entries() {
+            let container = &entry.container;
+            let state = &container.state;
+            if let (Owner::Nerdctld, Phase::Exited, Some(at)) = (&container.owner, state.phase, state.finished_at) {
+                let exit = Exit { status: state.exit_code, exited_at: Some(at.into()) };
+                ended.push((at, Arc::clone(container), exit));
+            }
+        }
+        // Oldest first: the newest tasks are the ones that stay.
+        ended.sort_by_key(|(at, ..)| *at);
+        let count = ended.len();
+        for (_, container, exit) in ended {
+            self.missed_end(&container, exit).await;
+        }
+        Ok(count)
+    }
+
     /// Tasks of ours whose process was never let go: the daemon died between create and start.
     async fn delete_created_tasks(&self) -> Result<usize> {
         let snapshot = self.inventory().now();
         let mut count = 0;
         for entry in snapshot.entries() {
             let container = &entry.container;
-            if container.owner != crate::containers::Owner::Nerdctld || container.state.phase.has_process() {
+            if container.owner != Owner::Nerdctld || container.state.phase.has_process() {
                 continue;
             }
             let Some(_guard) = self.locks().try_lock(&container.id) else { continue };

@@ -19,10 +19,10 @@ use super::remove::RemoveOptions;
 use super::state::Fact;
 use super::{Container, Owner};
 use crate::inventory::{Reaction, Transition};
-use crate::Engine;
+use crate::{Engine, Error};
 
 /// Exit code of a run whose end nobody saw (moby `daemon/monitor.go` and CRI use 255).
-const UNKNOWN: u32 = 255;
+pub(crate) const UNKNOWN: u32 = 255;
 
 /// How long a container's output may stay open after its end before it is cut: a child may hold it (moby
 /// `daemon/monitor.go` waits 2 s).
@@ -60,13 +60,9 @@ impl Engine {
         while let Some(reaction) = reactions.recv().await {
             match reaction {
                 Reaction::Transition(Transition { container, before }) => {
-                    if container.state.phase.has_process() && container.state.generation != before.generation {
+                    let began = !before.phase.has_process() || before.generation != container.state.generation;
+                    if container.state.phase.has_process() && began {
                         self.supervisor().spawn(self.clone().watch(container));
-                    } else if container.state.phase.has_process() && before.generation == 0 {
-                        self.supervisor().spawn(self.clone().watch(container));
-                    } else if container.owner == Owner::Nerdctld && container.state.finished_at.is_some() && !before.phase.has_process() {
-                        // Found ended at the first load.
-                        self.supervisor().spawn_operation(self.clone().keep_stopped(container));
                     }
                 }
                 Reaction::Exit(id, exit) => {
@@ -122,32 +118,55 @@ impl Engine {
         }
         self.inventory().tell(id, Fact::Exited { code: exit.status, at }).await;
         self.exits().end(id, state.generation);
-        if container.owner != Owner::Nerdctld {
-            return;
+        if container.owner == Owner::Nerdctld {
+            self.after_end(container).await;
         }
-        if container.auto_remove {
-            let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
-            if let Err(error) = self.remove_container(id.as_str(), &options).await {
-                tracing::warn!(container = id.as_str(), error = error.message(), "auto-removal failed");
-            }
-            return;
-        }
-        self.keep_stopped(container).await;
     }
 
     /// Write the exit code down and give the networks back.
     async fn record_exit(&self, container: &Container, code: u32, at: Timestamp) {
         let id = container.id.as_str();
-        if let Err(error) = self.write_exit(container, code, at).await {
-            tracing::warn!(container = id, %error, "the exit code could not be written down");
+        let run = match self.write_exit(container, code, at).await {
+            Ok(run) => run,
+            Err(error) => {
+                return tracing::warn!(container = id, error = error.message(), "the exit code could not be written down");
+            }
+        };
+        // Without a noted run nothing was attached by our hook.
+        let Some(run) = run else { return };
+        if let Err(error) = self.release_networks(container, run).await {
+            tracing::warn!(container = id, error = error.message(), "networks of an ended container could not be released");
         }
-        if let Err(error) = self.release_networks(container).await {
-            tracing::warn!(container = id, %error, "the networks of an ended container could not be released");
+    }
+
+    /// The end of a run of ours that no daemon saw: what has to be done is done now, once.
+    pub(crate) async fn missed_end(&self, container: &Arc<Container>, exit: Exit) {
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let known = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.run()).is_some_and(|run| {
+            state_dir.exit_of(run).is_ok_and(|exit| exit.is_some())
+        });
+        if !known {
+            let at = exit.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
+            self.drain_streams(container, DRAIN).await;
+            self.record_exit(container, exit.status, at).await;
+        }
+        self.after_end(Arc::clone(container)).await;
+    }
+
+    /// Everybody knows; what remains is to remove it, or to keep its task for a while.
+    async fn after_end(&self, container: Arc<Container>) {
+        if !container.auto_remove {
+            return self.keep_stopped(&container).await;
+        }
+        let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
+        match self.remove_container(container.id.as_str(), &options).await {
+            Ok(()) | Err(Error::NoSuchContainer(_) | Error::RemovalInProgress(_)) => {}
+            Err(error) => tracing::warn!(container = container.id.as_str(), error = error.message(), "auto-removal failed"),
         }
     }
 
     /// A stopped task is what `nerdctl ps` shows, but each costs a live shim: only the newest few are kept.
-    async fn keep_stopped(self, container: Arc<Container>) {
+    async fn keep_stopped(&self, container: &Container) {
         for id in self.exits().keep(&container.id, self.settings().keep_stopped) {
             let Some(_guard) = self.locks().try_lock(&id) else { continue };
             let running = self.inventory().now().get(&id).is_some_and(|entry| entry.container.state.phase.has_process());

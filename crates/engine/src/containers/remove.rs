@@ -68,7 +68,7 @@ impl Engine {
         if container.owner == Owner::Nerdctld {
             self.remove_streams(guard.id()).await;
         }
-        self.detach_networks(container).await?;
+        self.detach_networks(container).await;
         if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
             let snapshotter = self.containerd().snapshotter(&container.snapshotter);
             match snapshotter.remove(&container.snapshot_key).await {

@@ -7,6 +7,7 @@
 use containerd::classify::{StartFailure, start_failure};
 use containerd::tasks::{CreateTask, TaskStatus};
 use jiff::Timestamp;
+use nerdctl_store::state_dir::Lifecycle;
 
 use super::remove::RemoveOptions;
 use super::state::Fact;
@@ -40,6 +41,7 @@ impl Engine {
             Err(error) => error,
         };
         if let Error::StartFailed { exit_code, message } = &error {
+            self.forget_failed_run(&container).await;
             let fact = Fact::StartFailed { code: u32::from(*exit_code), message: message.clone() };
             self.inventory().tell(&container.id, fact).await;
         }
@@ -184,6 +186,18 @@ impl Engine {
         patch.labels.insert(nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(), Some("false".into()));
         if let Err(error) = self.containerd().update_container(container.id.as_str(), patch).await {
             tracing::warn!(container = container.id.as_str(), %error, "the restart policy could not be armed");
+        }
+    }
+
+    /// The hook noted a start that was none: without this the container would be found ended, at the next look.
+    async fn forget_failed_run(&self, container: &Container) {
+        if container.owner != Owner::Nerdctld {
+            return;
+        }
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let forgotten = tokio::task::spawn_blocking(move || state_dir.update_lifecycle(|lifecycle| *lifecycle = Lifecycle::default()));
+        if let Ok(Err(error)) = forgotten.await {
+            tracing::warn!(container = container.id.as_str(), %error, "the note of a failed start could not be removed");
         }
     }
 

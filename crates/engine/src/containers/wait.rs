@@ -119,7 +119,8 @@ mod tests {
             let early = tokio::time::timeout(std::time::Duration::from_millis(5), waiter.outcome()).await;
             assert!(early.is_err());
         }
-        let waiter = Waiter { at_first: states.borrow().clone(), states, condition: WaitCondition::Removed };
+        let at_first = states.borrow().clone();
+        let waiter = Waiter { at_first, states, condition: WaitCondition::Removed };
         drop(sender);
         assert_eq!(waiter.outcome().await, WaitOutcome { status_code: 3, error: None });
     }

@@ -9,6 +9,7 @@ use nerdctl_store::DataStore;
 use tokio::sync::Semaphore;
 
 use crate::containers::state::Fact;
+use crate::containers::exit::UNKNOWN;
 use crate::containers::{Container, Endpoint, Owner, Port, record};
 use crate::supervise::Supervisor;
 
@@ -113,10 +114,11 @@ impl Reader {
     }
 
     async fn task_facts(&self, container: &Container, files: &RunFiles) -> Facts {
+        let ours = container.owner == Owner::Nerdctld;
         let asked = tokio::time::timeout(TASK_ANSWER, self.containerd.get_task(container.id.as_str())).await;
         match asked {
-            Ok(Ok(task)) => facts_of(Some(&task), files, container.created),
-            Ok(Err(error)) if error.is_not_found() => facts_of(None, files, container.created),
+            Ok(Ok(task)) => facts_of(Some(&task), files, container.created, ours),
+            Ok(Err(error)) if error.is_not_found() => facts_of(None, files, container.created, ours),
             // Its shim hangs, so it has one: it runs, as far as anybody can tell.
             Ok(Err(_)) | Err(_) => {
                 let since = files.started_at.unwrap_or(container.created);
@@ -149,7 +151,8 @@ fn read_files(store: &DataStore, namespace: &Namespace, id: &ContainerId) -> (Ve
     let state_dir = store.state_dir(namespace, id);
     // A file that does not decode is somebody else's accident; the container is shown without what it would say.
     let exit = state_dir.last_exit().ok().flatten().map(|exit| (exit.exit_code, exit.finished_at));
-    let started_at = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.started_at);
+    let lifecycle = state_dir.lifecycle().unwrap_or_default();
+    let started_at = lifecycle.started_at.filter(|_| !lifecycle.create_error);
     let ports = state_dir.network_config().map(|config| config.port_mappings).unwrap_or_default();
     let meta = store.hosts(namespace).meta(id).ok().flatten();
     let networks = meta.and_then(|meta| meta.networks).unwrap_or_default();
@@ -206,7 +209,12 @@ fn sha256_hex(text: &str) -> String {
 }
 
 /// What must have happened, from the task (or its absence) and the files.
-fn facts_of(task: Option<&containerd::tasks::Task>, files: &RunFiles, created: Timestamp) -> Facts {
+fn facts_of(
+    task: Option<&containerd::tasks::Task>,
+    files: &RunFiles,
+    created: Timestamp,
+    ours: bool,
+) -> Facts {
     use containerd::tasks::TaskStatus;
     let started_at = files.started_at.unwrap_or(created);
     let ended = |code: u32, at: Timestamp| {
@@ -214,7 +222,12 @@ fn facts_of(task: Option<&containerd::tasks::Task>, files: &RunFiles, created: T
         vec![Fact::Started { pid: u32::MAX, at: started_at.min(at) }, Fact::Exited { code, at }]
     };
     let Some(task) = task else {
-        return files.exit.map(|(code, at)| ended(code, at)).unwrap_or_default();
+        return match (files.exit, files.started_at) {
+            (Some((code, at)), _) => ended(code, at),
+            // It ran, and ended where nobody could see it: a reboot, or containerd was away.
+            (None, Some(at)) if ours => ended(UNKNOWN, at),
+            (None, _) => Vec::new(),
+        };
     };
     let start = Fact::Started { pid: task.pid, at: started_at };
     match task.status {
@@ -253,21 +266,24 @@ mod tests {
         }
     }
 
-    fn found(task: Option<&Task>, files: &RunFiles) -> State {
-        facts_of(task, files, at(1)).iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
+    fn found(task: Option<&Task>, files: &RunFiles, ours: bool) -> State {
+        facts_of(task, files, at(1), ours).iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
     }
 
     #[test]
     fn a_state_is_found_from_task_and_files() {
         let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))) };
-        let running = found(Some(&task(TaskStatus::Running)), &files);
+        let running = found(Some(&task(TaskStatus::Running)), &files, true);
         assert_eq!((running.phase, running.pid, running.started_at), (Phase::Running, 7, Some(at(10))));
-        assert_eq!(found(Some(&task(TaskStatus::Paused)), &files).phase, Phase::Paused);
-        let stopped = found(Some(&task(TaskStatus::Stopped)), &files);
+        assert_eq!(found(Some(&task(TaskStatus::Paused)), &files, true).phase, Phase::Paused);
+        let stopped = found(Some(&task(TaskStatus::Stopped)), &files, true);
         assert_eq!((stopped.phase, stopped.exit_code, stopped.finished_at), (Phase::Exited, 3, Some(at(20))));
-        let forgotten = found(None, &files);
+        let forgotten = found(None, &files, true);
         assert_eq!((forgotten.phase, forgotten.exit_code, forgotten.pid), (Phase::Exited, 5, 0));
-        assert_eq!(found(None, &RunFiles::default()).phase, Phase::Created);
+        assert_eq!(found(None, &RunFiles::default(), true).phase, Phase::Created);
+        let unseen = RunFiles { started_at: Some(at(10)), exit: None };
+        assert_eq!(found(None, &unseen, true).exit_code, UNKNOWN);
+        assert_eq!(found(None, &unseen, false).phase, Phase::Created, "nerdctl says the same of its own");
     }
 
     #[test]

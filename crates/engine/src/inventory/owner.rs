@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::load::{Loaded, Outcome, Reader, RunFiles};
 use super::{ContainerNews, Entry, Inventory, News, QUEUE, Snapshot, follow};
+use crate::containers::exit::UNKNOWN;
 use crate::containers::state::{Fact, next};
-use crate::containers::{Container, State};
+use crate::containers::{Container, Phase, State};
 use crate::events::EventHub;
 use crate::events::translate::{container_event, life_cycle};
 use crate::supervise::Supervisor;
@@ -181,17 +182,29 @@ impl Owner {
             let id = container.id.clone();
             if first {
                 // Nothing has happened: this is how we found it.
-                let state = facts.iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state));
-                self.put(container, Some(state)).await;
+                self.put(container, Some(found_state(&facts))).await;
             } else {
+                let found = found_state(&facts);
                 self.put(container, None).await;
-                for fact in facts {
-                    self.apply(&id, fact).await;
-                }
+                self.catch_up(&id, &found).await;
             }
         }
         self.loaded = true;
         self.publish();
+    }
+
+    /// Apply what must have happened while nobody listened.
+    async fn catch_up(&mut self, id: &ContainerId, found: &State) {
+        let Some(live) = self.containers.get(id) else { return };
+        match missed(&live.entry.container.state, found) {
+            Missed::Facts(facts) => {
+                for fact in facts {
+                    self.apply(id, fact).await;
+                }
+            }
+            // The engine has work to do before anybody hears of an end.
+            Missed::End(exit) => drop(self.reactions.send(Reaction::Exit(id.clone(), exit)).await),
+        }
     }
 
     /// Take a freshly read container in; its state stays what we know, or is `state` if it is new.
@@ -260,9 +273,88 @@ impl Owner {
     }
 }
 
+fn found_state(facts: &[Fact]) -> State {
+    facts.iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
+}
+
+/// What happened between two looks.
+#[derive(Debug, PartialEq)]
+enum Missed {
+    Facts(Vec<Fact>),
+    End(Exit),
+}
+
+fn missed(known: &State, found: &State) -> Missed {
+    let end = Exit { status: found.exit_code, exited_at: found.finished_at.map(Into::into) };
+    let start = || found.started_at.map(|at| Fact::Started { pid: found.pid, at });
+    let same_run = known.pid == found.pid || found.pid == 0;
+    let facts: Vec<Fact> = match (known.phase, found.phase) {
+        (known, found) if known.has_process() && !found.has_process() => return Missed::End(end),
+        (Phase::Running, Phase::Paused) if same_run => vec![Fact::Paused],
+        (Phase::Paused, Phase::Running) if same_run => vec![Fact::Resumed],
+        (known_phase, found_phase) if found_phase.has_process() => {
+            let lost = known_phase.has_process() && !same_run;
+            let end = lost.then(|| Fact::Exited { code: UNKNOWN, at: found.started_at.unwrap_or_default() });
+            let start = if known_phase.has_process() && same_run { None } else { start() };
+            end.into_iter().chain(start).chain((found_phase == Phase::Paused).then_some(Fact::Paused)).collect()
+        }
+        _ if found.finished_at > known.finished_at => {
+            let exited = found.finished_at.map(|at| Fact::Exited { code: found.exit_code, at });
+            found.started_at.map(|at| Fact::Started { pid: u32::MAX, at }).into_iter().chain(exited).collect()
+        }
+        _ => Vec::new(),
+    };
+    Missed::Facts(facts)
+}
+
 fn tell(done: Option<oneshot::Sender<()>>) {
     if let Some(done) = done {
         // Who asked may have gone.
         let _ = done.send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn run(pid: u32, second: i64, end: Option<(u32, i64)>) -> State {
+        let mut facts = vec![Fact::Started { pid, at: at(second) }];
+        facts.extend(end.map(|(code, second)| Fact::Exited { code, at: at(second) }));
+        found_state(&facts)
+    }
+
+    #[test]
+    fn what_was_missed_is_told_once() {
+        let (running, ended) = (run(7, 1, None), run(7, 1, Some((3, 5))));
+        assert_eq!(missed(&running, &running), Missed::Facts(vec![]));
+        assert_eq!(missed(&ended, &ended), Missed::Facts(vec![]));
+        let end = Exit { status: 3, exited_at: Some(at(5).into()) };
+        assert_eq!(missed(&running, &ended), Missed::End(end));
+        assert_eq!(missed(&ended, &run(8, 9, None)), Missed::Facts(vec![Fact::Started { pid: 8, at: at(9) }]));
+        let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
+        assert_eq!(missed(&running, &paused), Missed::Facts(vec![Fact::Paused]));
+        assert_eq!(missed(&paused, &running), Missed::Facts(vec![Fact::Resumed]));
+        let other = Missed::Facts(vec![
+            Fact::Exited { code: UNKNOWN, at: at(9) },
+            Fact::Started { pid: 8, at: at(9) },
+        ]);
+        assert_eq!(missed(&running, &run(8, 9, None)), other);
+        let whole = Missed::Facts(vec![
+            Fact::Started { pid: u32::MAX, at: at(9) },
+            Fact::Exited { code: 4, at: at(10) },
+        ]);
+        assert_eq!(missed(&ended, &run(9, 9, Some((4, 10)))), whole);
+    }
+
+    #[test]
+    fn a_hung_shim_is_not_another_run() {
+        assert_eq!(missed(&run(7, 1, None), &run(0, 2, None)), Missed::Facts(vec![]));
     }
 }

@@ -1,0 +1,74 @@
+//! A container's networks and its exit record, as the engine handles them.
+//!
+//! Attaching happens inside `Tasks.Create`, in the hook mode of our binary; what is here is the other end: give the
+//! networks back when a run has ended or the container goes, and write down how it ended.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use names::ContainerId;
+use nerdctl_store::state_dir::{ExitRecord, Run};
+
+use super::{Container, Owner};
+use crate::{Engine, Error, Result};
+
+impl Engine {
+    /// Write `exit.json`: containerd forgets the code with the task. Gives the run that ended, if the hook noted it.
+    pub(crate) async fn write_exit(&self, container: &Container, code: u32, at: Timestamp) -> Result<Option<Run>> {
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let oom_killed = container.state.oom_killed;
+        let written = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<Option<Run>> {
+            let run = state_dir.lifecycle()?.run();
+            state_dir.record_exit(&ExitRecord { exit_code: code, finished_at: at, oom_killed, run })?;
+            Ok(run)
+        });
+        let doing = || format!("write down how container {} ended", container.id);
+        match written.await {
+            Ok(Ok(run)) => Ok(run),
+            Ok(Err(error)) => Err(Error::failed(doing(), error)),
+            Err(error) => Err(Error::failed(doing(), error)),
+        }
+    }
+
+    /// The run has ended: give its addresses, rules and ports back, unless another run has begun.
+    pub(crate) async fn release_networks(&self, container: &Container, run: Run) -> Result<()> {
+        if !has_cni_networks(container) {
+            return Ok(());
+        }
+        let attached = self.attached(&container.id).await?;
+        let released = self.networks().release_after_exit(&attached, run).await;
+        released.map_err(|error| Error::failed(format!("release the networks of container {}", container.id), error))?;
+        Ok(())
+    }
+
+    /// The container goes: take whatever is left of its networks. What fails is logged, and the removal goes on: a
+    /// broken plugin must not make containers immortal.
+    pub(crate) async fn detach_networks(&self, container: &Container) {
+        if !has_cni_networks(container) {
+            return;
+        }
+        let outcome = match self.attached(&container.id).await {
+            Ok(attached) => self.networks().detach(&attached, None).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.message()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(container = container.id.as_str(), error, "an address or rule of a removed container may be left");
+        }
+    }
+
+    /// The container as the networks know it: from its labels.
+    async fn attached(&self, id: &ContainerId) -> Result<networking::Container> {
+        let doing = || format!("find the networks of container {id}");
+        let record = self.containerd().get_container(id.as_str()).await;
+        let record = record.map_err(|error| self.containerd_error(doing(), error))?;
+        let labels: HashMap<String, String> = record.labels.into_iter().collect();
+        networking::Container::from_labels(id.as_str(), &labels).map_err(|error| Error::failed(doing(), error))
+    }
+}
+
+fn has_cni_networks(container: &Container) -> bool {
+    let special = ["host", "none"].contains(&container.network_mode.as_str())
+        || container.network_mode.starts_with("container:")
+        || container.network_mode.starts_with("ns:");
+    matches!(container.owner, Owner::Nerdctld | Owner::Nerdctl) && !special
+}
