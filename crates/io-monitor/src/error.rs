@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// Why an operation with a monitor failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(clippy::error_impl_error, reason = "read as io_monitor::Error")]
 pub enum Error {
     /// No monitor listens there: it ended, or never was.
     #[error("no I/O monitor listens on {}", socket.display())]

@@ -289,7 +289,7 @@ fn rotated(path: &Path) -> io::Result<Vec<Rotated>> {
             found.push(Rotated { path: entry.path(), number, modified });
         }
     }
-    found.sort_by(|a, b| (a.modified, a.number).cmp(&(b.modified, b.number)));
+    found.sort_by_key(|file| (file.modified, file.number));
     Ok(found)
 }
 

@@ -318,10 +318,10 @@ async fn init_ended(bundle: Option<OwnedFd>) -> End {
         return std::future::pending().await;
     };
     let pid = loop {
-        match read_pid(&bundle) {
-            Some(pid) => break pid,
-            None => tokio::time::sleep(RETRY).await,
+        if let Some(pid) = read_pid(&bundle) {
+            break pid;
         }
+        tokio::time::sleep(RETRY).await;
     };
     match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
         Ok(pidfd) => match readiness::register(pidfd, Interest::READABLE) {

@@ -13,7 +13,7 @@ const ID_IN_SOCKET: usize = 32;
 /// Derived and not configured, because a monitor that containerd's shim starts knows nothing but the data store.
 #[must_use]
 pub fn runtime_dir(data_store: &Path) -> PathBuf {
-    let hash = data_store.file_name().unwrap_or_else(|| data_store.as_os_str());
+    let hash = data_store.file_name().unwrap_or(data_store.as_os_str());
     let uid = rustix::process::geteuid();
     let base = if uid.is_root() {
         PathBuf::from("/run/nerdctld")

@@ -114,7 +114,7 @@ async fn row_13_deletion_of_the_task() {
     let end = loop {
         match tokio::time::timeout(LIMIT, client.output.next()).await.unwrap().unwrap() {
             Some(io_monitor::client::AttachEvent::Output(_, bytes)) => {
-                got.extend_from_slice(&bytes)
+                got.extend_from_slice(&bytes);
             }
             Some(io_monitor::client::AttachEvent::End(end)) => break end,
             other => panic!("{other:?}"),

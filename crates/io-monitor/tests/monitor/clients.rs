@@ -17,7 +17,7 @@ async fn who_attaches_before_the_start_gets_the_first_bytes() {
         shim.out("first\n");
         drop(shim);
         monitor.started().await;
-        assert_eq!(client.to_end().await.0, b"first\n");
+        assert_eq!(client.rest().await.0, b"first\n");
         monitor.ends().await;
     }
 }
@@ -34,9 +34,9 @@ async fn each_gets_the_streams_it_asked_for() {
     shim.out("o\n");
     shim.err("e\n");
     drop(shim);
-    assert_eq!(out_only.to_end().await.0, b"o\n");
-    assert_eq!(err_only.to_end().await.1, b"e\n");
-    let (out, err, _) = neither.to_end().await;
+    assert_eq!(out_only.rest().await.0, b"o\n");
+    assert_eq!(err_only.rest().await.1, b"e\n");
+    let (out, err, _) = neither.rest().await;
     assert!(out.is_empty() && err.is_empty());
     monitor.ends().await;
 }
@@ -64,8 +64,8 @@ async fn log_and_stream_fit_together_without_gap_or_overlap() {
     assert_eq!(second.read(11).await, "again done\n");
     assert_eq!(client.read(6).await, " done\n");
     drop(shim);
-    client.to_end().await;
-    second.to_end().await;
+    client.rest().await;
+    second.rest().await;
     assert_eq!(container.logged_text(), "logged\nbegun line\nlater\nagain done\n");
     monitor.ends().await;
 }
@@ -89,7 +89,7 @@ async fn a_patient_client_holds_the_container_back_and_loses_nothing() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!writer.is_finished());
-    let (out, _, _) = client.to_end().await;
+    let (out, _, _) = client.rest().await;
     writer.await.unwrap();
     let expected: String = (0..200_000).map(|number| format!("{number:09}\n")).collect();
     assert!(out == expected.as_bytes(), "what came differs, {} bytes", out.len());
@@ -157,6 +157,6 @@ async fn nonsense_ends_its_own_connection_only() {
     shim.err("fine\n");
     assert_eq!(client.next().await, Some(AttachEvent::Output(Stream::Stderr, "fine\n".into())));
     drop((raw, shim));
-    client.to_end().await;
+    client.rest().await;
     monitor.ends().await;
 }

@@ -124,7 +124,7 @@ async fn a_client_comes_back_to_the_next_monitor_and_closed_stdin_stays_closed()
     shim.out("goes on\n");
     assert_eq!(client.read(8).await, "goes on\n");
     drop(shim);
-    client.to_end().await;
+    client.rest().await;
     monitor.ends().await;
 }
 

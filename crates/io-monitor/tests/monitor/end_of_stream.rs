@@ -23,7 +23,7 @@ async fn row_1_all_writers_are_gone() {
     shim.err("to stderr\n");
     assert!(!container.lock_is_free());
     drop(shim);
-    let (out, err, end) = client.to_end().await;
+    let (out, err, end) = client.rest().await;
     assert_eq!((&out[..], &err[..], end), (&b"to stdout\n"[..], &b"to stderr\n"[..], COMPLETE));
     let mut logged = container.logged();
     logged.sort();
@@ -53,7 +53,7 @@ async fn row_2_a_writer_before_started_ends_nothing() {
     shim.out("real\n");
     assert_eq!(client.read(5).await, "real\n");
     drop(shim);
-    client.to_end().await;
+    client.rest().await;
     assert_eq!(container.logged_text(), "early\nreal\n");
     monitor.ends().await;
 }
@@ -70,7 +70,7 @@ async fn row_3_one_stream_ends_before_the_other() {
     assert_eq!(client.read(11).await, "still here\n");
     assert!(!monitor.connect().await.hello().ended);
     drop(shim);
-    assert_eq!(client.to_end().await.2, COMPLETE);
+    assert_eq!(client.rest().await.2, COMPLETE);
     monitor.ends().await;
 }
 
@@ -87,7 +87,7 @@ async fn row_4_a_stray_process_keeps_the_fifo_open() {
     assert!(!drained.complete);
     assert_eq!(container.logged_text(), "last words\n");
     assert!(container.lock_is_free());
-    let (out, _, end) = client.to_end().await;
+    let (out, _, end) = client.rest().await;
     assert_eq!((&out[..], end), (&b"last words\n"[..], End { complete: false }));
     monitor.ends().await;
 }
@@ -124,7 +124,7 @@ async fn row_5_a_client_leaves() {
     assert_eq!(stays.read(4).await, "one\n");
     assert_eq!(monitor.connect().await.hello().stdin, StdinState::Open);
     drop(shim);
-    stays.to_end().await;
+    stays.rest().await;
     monitor.ends().await;
 }
 
@@ -145,15 +145,7 @@ async fn row_6_stdin_closes_after_started() {
     shim.out("done\n");
     assert_eq!(client.read(5).await, "done\n");
     drop(shim);
-    let (_, _, end) = tokio::join!(async {}, async {}, async {
-        loop {
-            match client.next().await {
-                Some(AttachEvent::End(end)) => break end,
-                other => panic!("{other:?}"),
-            }
-        }
-    });
-    assert_eq!(end, COMPLETE);
+    assert_eq!(client.next().await, Some(AttachEvent::End(COMPLETE)));
     drop(client);
     monitor.ends().await;
 }
@@ -195,7 +187,7 @@ async fn row_8_a_client_that_does_not_read_is_cut_off() {
             shim.out(&line);
         }
     });
-    let (out, _, end) = good.to_end().await;
+    let (out, _, end) = good.rest().await;
     writer.await.unwrap();
     assert_eq!((out.len(), end), (5_000_000, COMPLETE));
     assert_eq!(container.logged().len(), 5_000);
@@ -233,7 +225,7 @@ async fn row_9_a_client_may_read_after_the_end() {
         Err(Error::NotThere { .. })
     ));
     assert_eq!(container.logged_text(), text);
-    let (out, _, end) = late.to_end().await;
+    let (out, _, end) = late.rest().await;
     assert_eq!((out.len(), end), (text.len(), COMPLETE));
     monitor.ends().await;
 }
@@ -251,7 +243,7 @@ async fn row_10_a_last_line_without_newline() {
     shim.out("me\nand the rest");
     assert_eq!(client.read(15).await, "me\nand the rest");
     drop(shim);
-    client.to_end().await;
+    client.rest().await;
     let texts: Vec<String> = container.logged().into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["login: me\n", "and the rest"]);
     monitor.ends().await;
@@ -289,7 +281,7 @@ async fn row_12_a_terminal_has_one_stream() {
     assert!(monitor.connect().await.hello().tty);
     shim.out("\u{1b}[1mhi\u{1b}[0m\r\n$ ");
     drop(shim);
-    let (out, err, end) = client.to_end().await;
+    let (out, err, end) = client.rest().await;
     assert_eq!((&out[..], &err[..], end), (&b"\x1b[1mhi\x1b[0m\r\n$ "[..], &b""[..], COMPLETE));
     assert_eq!(container.logged().len(), 2);
     monitor.ends().await;

@@ -16,7 +16,7 @@ async fn driver_none_writes_nothing_and_streams_all() {
     shim.out("not kept");
     assert_eq!(client.read(8).await, "not kept");
     drop(shim);
-    client.to_end().await;
+    client.rest().await;
     monitor.ends().await;
     assert!(!container.log_path().exists());
 }
@@ -125,7 +125,7 @@ async fn a_log_on_a_full_disk_does_not_stop_the_container() {
     std::fs::remove_file(filler).unwrap();
     shim.out("room again\n");
     drop(shim);
-    client.to_end().await;
+    client.rest().await;
     monitor.ends().await;
     let logged = entries(&log);
     let lost = logged.iter().position(|(stream, _)| stream == "stderr").expect("the loss is told");

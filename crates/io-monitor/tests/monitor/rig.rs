@@ -172,7 +172,7 @@ impl Attached {
     }
 
     /// All output, by stream, and how it ended. The connection must end as well.
-    pub(crate) async fn to_end(&mut self) -> (Vec<u8>, Vec<u8>, End) {
+    pub(crate) async fn rest(&mut self) -> (Vec<u8>, Vec<u8>, End) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         loop {
             match self.next().await {
