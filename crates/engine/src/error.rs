@@ -55,7 +55,9 @@ pub enum Error {
     #[error("No such image: {0}")]
     NoSuchImage(String),
     /// The image exists, but not for the platform asked for.
-    #[error("image with reference {image} was found but does not provide the specified platform ({platform})")]
+    #[error(
+        "image with reference {image} was found but does not provide the specified platform ({platform})"
+    )]
     NoSuchPlatform {
         /// As typed.
         image: String,
@@ -198,7 +200,9 @@ pub enum Error {
     #[error("'scratch' is a reserved name")]
     ReservedImageName,
     /// The registry knows nothing of the repository, or hides it.
-    #[error("pull access denied for {name}, repository does not exist or may require 'docker login'{detail}")]
+    #[error(
+        "pull access denied for {name}, repository does not exist or may require 'docker login'{detail}"
+    )]
     PullAccessDenied {
         /// The familiar name.
         name: String,
@@ -323,8 +327,12 @@ impl Error {
             Self::ReservedImageName => Class::Forbidden,
             Self::Unauthorized(_) => Class::Unauthorized,
             Self::Registry { class, .. } => *class,
-            Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => Class::Unavailable,
-            Self::TooManyRequests(_) | Self::Networking { .. } | Self::Failed { .. } => Class::Internal,
+            Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => {
+                Class::Unavailable
+            }
+            Self::TooManyRequests(_) | Self::Networking { .. } | Self::Failed { .. } => {
+                Class::Internal
+            }
         }
     }
 

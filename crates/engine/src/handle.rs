@@ -86,8 +86,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Failed`] if the registry client cannot be made (broken trust store or `hosts_dirs`).
     pub fn start(settings: Settings) -> Result<Self, Error> {
-        let containerd =
-            containerd::Client::new(settings.containerd_address.as_ref(), settings.namespace.as_str());
+        let containerd = containerd::Client::new(
+            settings.containerd_address.as_ref(),
+            settings.namespace.as_str(),
+        );
         let store = DataStore::new(&settings.data_root, &settings.containerd_address);
         let registry = images::registry_client(&settings)?;
         let networks = networks(&settings, &store)?;
@@ -202,7 +204,11 @@ impl Engine {
     }
 
     /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.
-    pub(crate) fn containerd_error(&self, doing: impl Into<String>, error: containerd::Error) -> Error {
+    pub(crate) fn containerd_error(
+        &self,
+        doing: impl Into<String>,
+        error: containerd::Error,
+    ) -> Error {
         if error.is_unavailable() {
             let address = self.inner.settings.containerd_address.clone();
             return Error::ContainerdUnavailable { address, source: error.into() };
@@ -218,7 +224,9 @@ fn networks(settings: &Settings, store: &DataStore) -> Result<Networks, Error> {
     let bridge_ip = match &settings.bridge_ip {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
-            Error::InvalidParameter(format!("bridge_ip {text:?} is not an address with prefix, as in 10.4.0.1/24"))
+            Error::InvalidParameter(format!(
+                "bridge_ip {text:?} is not an address with prefix, as in 10.4.0.1/24"
+            ))
         })?),
     };
     let cni = cni::Cni::new(vec![settings.cni_path.clone()]);

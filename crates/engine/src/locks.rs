@@ -75,7 +75,10 @@ mod tests {
         let id = ContainerId::from_random([1; 32]);
         let guard = locks.lock(&id).await;
         assert!(locks.try_lock(&id).is_none());
-        assert!(locks.try_lock(&ContainerId::from_random([2; 32])).is_some(), "another container is free");
+        assert!(
+            locks.try_lock(&ContainerId::from_random([2; 32])).is_some(),
+            "another container is free"
+        );
         drop(guard);
         assert!(locks.try_lock(&id).is_some());
         assert_eq!(locks.slots.lock().unwrap().len(), 0);

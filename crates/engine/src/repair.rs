@@ -34,7 +34,11 @@ impl Engine {
             match outcome {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, what, "repaired what an earlier daemon left"),
-                Err(error) => tracing::warn!(what, error = error.message(), "could not be repaired; the next start tries again"),
+                Err(error) => tracing::warn!(
+                    what,
+                    error = error.message(),
+                    "could not be repaired; the next start tries again"
+                ),
             }
         }
     }
@@ -60,7 +64,9 @@ impl Engine {
         for entry in self.inventory().now().entries() {
             let container = &entry.container;
             let state = &container.state;
-            if let (Owner::Nerdctld, Phase::Exited, Some(at)) = (&container.owner, state.phase, state.finished_at) {
+            if let (Owner::Nerdctld, Phase::Exited, Some(at)) =
+                (&container.owner, state.phase, state.finished_at)
+            {
                 let exit = Exit { status: state.exit_code, exited_at: Some(at.into()) };
                 ended.push((at, Arc::clone(container), exit));
             }
@@ -88,7 +94,9 @@ impl Engine {
             let Ok(task) = self.containerd().get_task(id).await else { continue };
             if task.status == TaskStatus::Created {
                 let deleted = self.containerd().delete_task(id).await;
-                deleted.map_err(|error| self.containerd_error(format!("delete the unstarted task of {id}"), error))?;
+                deleted.map_err(|error| {
+                    self.containerd_error(format!("delete the unstarted task of {id}"), error)
+                })?;
                 self.remove_streams(&container.id).await;
                 count += 1;
             }

@@ -120,7 +120,9 @@ impl Supervisor {
             self.background.wait().await;
         };
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
-            tracing::warn!("operations were still under way when the daemon ended; the next start repairs what they left");
+            tracing::warn!(
+                "operations were still under way when the daemon ended; the next start repairs what they left"
+            );
         }
     }
 }
@@ -133,7 +135,10 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn spawn(tracker: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+fn spawn(
+    tracker: &TaskTracker,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> tokio::task::AbortHandle {
     // TaskTracker::spawn is tokio::spawn with an owner.
     tracker.spawn(task).abort_handle()
 }
@@ -154,7 +159,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        assert!(tokio::time::timeout(Duration::from_millis(1), caller).await.is_err(), "the caller leaves");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(1), caller).await.is_err(),
+            "the caller leaves"
+        );
         supervisor.shutdown().await;
         assert_eq!(done.load(Ordering::SeqCst), 1);
     }

@@ -33,7 +33,8 @@ impl Undo {
         name: &'static str,
         step: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        self.steps.push((name, Box::pin(async move { step.await.map_err(|error| error.to_string()) })));
+        self.steps
+            .push((name, Box::pin(async move { step.await.map_err(|error| error.to_string()) })));
     }
 
     /// All went well: nothing is taken back.

@@ -14,12 +14,22 @@ use crate::{Engine, Error, Result};
 
 impl Engine {
     /// Write `exit.json`: containerd forgets the code with the task. Gives the run that ended, if the hook noted it.
-    pub(crate) async fn write_exit(&self, container: &Container, code: u32, at: Timestamp) -> Result<Option<Run>> {
+    pub(crate) async fn write_exit(
+        &self,
+        container: &Container,
+        code: u32,
+        at: Timestamp,
+    ) -> Result<Option<Run>> {
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
         let oom_killed = container.state.oom_killed;
         let written = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<Option<Run>> {
             let run = state_dir.lifecycle()?.run();
-            state_dir.record_exit(&ExitRecord { exit_code: code, finished_at: at, oom_killed, run })?;
+            state_dir.record_exit(&ExitRecord {
+                exit_code: code,
+                finished_at: at,
+                oom_killed,
+                run,
+            })?;
             Ok(run)
         });
         let doing = || format!("write down how container {} ended", container.id);
@@ -37,7 +47,9 @@ impl Engine {
         }
         let attached = self.attached(&container.id).await?;
         let released = self.networks().release_after_exit(&attached, run).await;
-        released.map_err(|error| Error::failed(format!("release the networks of container {}", container.id), error))?;
+        released.map_err(|error| {
+            Error::failed(format!("release the networks of container {}", container.id), error)
+        })?;
         Ok(())
     }
 
@@ -48,11 +60,17 @@ impl Engine {
             return;
         }
         let outcome = match self.attached(&container.id).await {
-            Ok(attached) => self.networks().detach(&attached, None).await.map_err(|error| error.to_string()),
+            Ok(attached) => {
+                self.networks().detach(&attached, None).await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.message()),
         };
         if let Err(error) = outcome {
-            tracing::warn!(container = container.id.as_str(), error, "an address or rule of a removed container may be left");
+            tracing::warn!(
+                container = container.id.as_str(),
+                error,
+                "an address or rule of a removed container may be left"
+            );
         }
     }
 
@@ -62,7 +80,8 @@ impl Engine {
         let record = self.containerd().get_container(id.as_str()).await;
         let record = record.map_err(|error| self.containerd_error(doing(), error))?;
         let labels: HashMap<String, String> = record.labels.into_iter().collect();
-        networking::Container::from_labels(id.as_str(), &labels).map_err(|error| Error::failed(doing(), error))
+        networking::Container::from_labels(id.as_str(), &labels)
+            .map_err(|error| Error::failed(doing(), error))
     }
 }
 

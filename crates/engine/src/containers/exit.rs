@@ -60,14 +60,16 @@ impl Engine {
         while let Some(reaction) = reactions.recv().await {
             match reaction {
                 Reaction::Transition(Transition { container, before }) => {
-                    let began = !before.phase.has_process() || before.generation != container.state.generation;
+                    let began = !before.phase.has_process()
+                        || before.generation != container.state.generation;
                     if container.state.phase.has_process() && began {
                         self.supervisor().spawn(self.clone().watch(container));
                     }
                 }
                 Reaction::Exit(id, exit) => {
                     let Some(entry) = self.inventory().now().get(&id).cloned() else { continue };
-                    self.supervisor().spawn_operation(self.clone().ended(Arc::clone(&entry.container), exit));
+                    self.supervisor()
+                        .spawn_operation(self.clone().ended(Arc::clone(&entry.container), exit));
                 }
             }
         }
@@ -110,7 +112,10 @@ impl Engine {
         if !state.phase.has_process() || !self.exits().begin(id, state.generation) {
             return;
         }
-        let at = exit.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
+        let at = exit
+            .exited_at
+            .and_then(|at| Timestamp::try_from(at).ok())
+            .unwrap_or_else(Timestamp::now);
         if container.owner == Owner::Nerdctld {
             let drained = self.drain_streams(&entry.container, DRAIN);
             let recorded = self.record_exit(&entry.container, exit.status, at);
@@ -129,24 +134,37 @@ impl Engine {
         let run = match self.write_exit(container, code, at).await {
             Ok(run) => run,
             Err(error) => {
-                return tracing::warn!(container = id, error = error.message(), "the exit code could not be written down");
+                return tracing::warn!(
+                    container = id,
+                    error = error.message(),
+                    "the exit code could not be written down"
+                );
             }
         };
         // Without a noted run nothing was attached by our hook.
         let Some(run) = run else { return };
         if let Err(error) = self.release_networks(container, run).await {
-            tracing::warn!(container = id, error = error.message(), "networks of an ended container could not be released");
+            tracing::warn!(
+                container = id,
+                error = error.message(),
+                "networks of an ended container could not be released"
+            );
         }
     }
 
     /// The end of a run of ours that no daemon saw: what has to be done is done now, once.
     pub(crate) async fn missed_end(&self, container: &Arc<Container>, exit: Exit) {
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let known = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.run()).is_some_and(|run| {
-            state_dir.exit_of(run).is_ok_and(|exit| exit.is_some())
-        });
+        let known = state_dir
+            .lifecycle()
+            .ok()
+            .and_then(|lifecycle| lifecycle.run())
+            .is_some_and(|run| state_dir.exit_of(run).is_ok_and(|exit| exit.is_some()));
         if !known {
-            let at = exit.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
+            let at = exit
+                .exited_at
+                .and_then(|at| Timestamp::try_from(at).ok())
+                .unwrap_or_else(Timestamp::now);
             self.drain_streams(container, DRAIN).await;
             self.record_exit(container, exit.status, at).await;
         }
@@ -161,7 +179,11 @@ impl Engine {
         let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
         match self.remove_container(container.id.as_str(), &options).await {
             Ok(()) | Err(Error::NoSuchContainer(_) | Error::RemovalInProgress(_)) => {}
-            Err(error) => tracing::warn!(container = container.id.as_str(), error = error.message(), "auto-removal failed"),
+            Err(error) => tracing::warn!(
+                container = container.id.as_str(),
+                error = error.message(),
+                "auto-removal failed"
+            ),
         }
     }
 
@@ -169,7 +191,11 @@ impl Engine {
     async fn keep_stopped(&self, container: &Container) {
         for id in self.exits().keep(&container.id, self.settings().keep_stopped) {
             let Some(_guard) = self.locks().try_lock(&id) else { continue };
-            let running = self.inventory().now().get(&id).is_some_and(|entry| entry.container.state.phase.has_process());
+            let running = self
+                .inventory()
+                .now()
+                .get(&id)
+                .is_some_and(|entry| entry.container.state.phase.has_process());
             if running {
                 continue;
             }

@@ -19,12 +19,13 @@ impl Engine {
     /// # Errors
     /// [`Error::CannotKill`] around the reason: not running, not a signal; [`Error::ManagedByKubernetes`].
     pub async fn kill_container(&self, typed: &str, signal: Option<&str>) -> Result<()> {
-        let wrap = |source| Error::CannotKill { container: typed.to_owned(), source: Box::new(source) };
+        let wrap =
+            |source| Error::CannotKill { container: typed.to_owned(), source: Box::new(source) };
         let signal = match signal.filter(|signal| !signal.is_empty()) {
             None => Signal::KILL,
-            Some(text) => {
-                text.parse().map_err(|_| wrap(Error::InvalidParameter(format!("invalid signal: {text}"))))?
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| wrap(Error::InvalidParameter(format!("invalid signal: {text}"))))?,
         };
         let (guard, container) = self.lock_container(typed, "kill").await?;
         if !container.state.phase.has_process() {
@@ -33,7 +34,9 @@ impl Engine {
         self.stop_is_wanted(&guard, &container, signal).await.map_err(wrap)?;
         self.send_signal(&container, signal).await.map_err(wrap)?;
         if signal == Signal::KILL && !self.ends_within(&container.id, Some(KILLED_WITHIN)).await {
-            return Err(wrap(Error::InvalidParameter("tried to kill container, but did not receive an exit event".into())));
+            return Err(wrap(Error::InvalidParameter(
+                "tried to kill container, but did not receive an exit event".into(),
+            )));
         }
         Ok(())
     }
@@ -45,12 +48,16 @@ impl Engine {
         match self.containerd().kill(id, None, signal.number(), false).await {
             Ok(()) => {}
             // It ended before the signal reached it: what was wanted has happened, or will be said by the exit.
-            Err(error) if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) => {}
+            Err(error)
+                if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) => {}
             Err(error) => return Err(self.containerd_error(doing(), error)),
         }
         if container.state.phase == super::Phase::Paused {
             // moby `daemon/kill.go` does the same: a frozen process cannot end.
-            self.containerd().resume(id).await.map_err(|error| self.containerd_error(doing(), error))?;
+            self.containerd()
+                .resume(id)
+                .await
+                .map_err(|error| self.containerd_error(doing(), error))?;
         }
         let extra = [("signal", signal.number().to_string())];
         self.hub().publish(container_event(container, "kill", &extra));
@@ -59,7 +66,10 @@ impl Engine {
 
     /// Wait until the run has ended and been worked on; for ever if no limit is given.
     pub(crate) async fn ends_within(&self, id: &ContainerId, limit: Option<Duration>) -> bool {
-        let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone()) else { return true };
+        let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone())
+        else {
+            return true;
+        };
         let ended = async move {
             // An error means that the container is gone.
             let _ = states.wait_for(|state| !state.phase.has_process()).await;
@@ -89,9 +99,14 @@ impl Engine {
         }
         let mut patch = containerd::containers::ContainerPatch::default();
         patch.labels.insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), None);
-        patch.labels.insert(nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(), Some("true".into()));
+        patch.labels.insert(
+            nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(),
+            Some("true".into()),
+        );
         let updated = self.containerd().update_container(guard.id().as_str(), patch).await;
-        updated.map_err(|error| self.containerd_error(format!("note that container {} is to stop", guard.id()), error))?;
+        updated.map_err(|error| {
+            self.containerd_error(format!("note that container {} is to stop", guard.id()), error)
+        })?;
         Ok(())
     }
 }

@@ -55,7 +55,8 @@ impl Bounds {
     fn of(filter: &ListFilter, snapshot: &Snapshot) -> Result<Self> {
         let created = |typed: &[String]| -> Result<Option<jiff::Timestamp>> {
             let Some(typed) = typed.last() else { return Ok(None) };
-            let entry = snapshot.resolve(typed).map_err(|_| Error::NoSuchContainer(typed.clone()))?;
+            let entry =
+                snapshot.resolve(typed).map_err(|_| Error::NoSuchContainer(typed.clone()))?;
             Ok(Some(entry.container.created))
         };
         Ok(Self { before: created(&filter.before)?, since: created(&filter.since)? })
@@ -73,7 +74,8 @@ fn matches(filter: &ListFilter, container: &Container, ancestors: &[String]) -> 
         && one_of(&filter.status, |status| *status == container.state.phase)
         && one_of(&filter.exited, |code| {
             // Docker counts the created ones among the exited with 0 (moby `daemon/list.go`).
-            !container.state.phase.counts_as_running() && i64::from(container.state.exit_code) == *code
+            !container.state.phase.counts_as_running()
+                && i64::from(container.state.exit_code) == *code
         })
         && one_of(&filter.health, |health| health == "none")
         && one_of(&filter.id, |id| container.id.as_str().starts_with(id.as_str()))
@@ -83,10 +85,14 @@ fn matches(filter: &ListFilter, container: &Container, ancestors: &[String]) -> 
         && one_of(&filter.volume, |volume| has_volume(container, volume))
         && one_of(&filter.publish, |wanted| {
             container.ports.iter().any(|port| {
-                port.host.as_ref().is_some_and(|(_, host_port)| covers(wanted, *host_port, &port.protocol))
+                port.host
+                    .as_ref()
+                    .is_some_and(|(_, host_port)| covers(wanted, *host_port, &port.protocol))
             })
         })
-        && one_of(&filter.expose, |wanted| container.ports.iter().any(|port| covers(wanted, port.container_port, &port.protocol)))
+        && one_of(&filter.expose, |wanted| {
+            container.ports.iter().any(|port| covers(wanted, port.container_port, &port.protocol))
+        })
         && (filter.ancestor.is_empty() || is_descendant(container, &filter.ancestor, ancestors))
         && (container.state.phase != Phase::Dead || filter.all)
 }
@@ -104,12 +110,15 @@ fn has_label(container: &Container, label: &str) -> bool {
 
 fn has_network(container: &Container, wanted: &str) -> bool {
     container.endpoints.iter().any(|endpoint| {
-        endpoint.network == wanted || (!endpoint.network_id.is_empty() && endpoint.network_id.starts_with(wanted))
+        endpoint.network == wanted
+            || (!endpoint.network_id.is_empty() && endpoint.network_id.starts_with(wanted))
     })
 }
 
 fn has_volume(container: &Container, wanted: &str) -> bool {
-    container.mounts.iter().any(|mount| [&mount.name, &mount.source, &mount.destination].into_iter().any(|text| text == wanted))
+    container.mounts.iter().any(|mount| {
+        [&mount.name, &mount.source, &mount.destination].into_iter().any(|text| text == wanted)
+    })
 }
 
 fn covers(wanted: &names::PortSpec, port: u16, protocol: &str) -> bool {

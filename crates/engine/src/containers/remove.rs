@@ -55,13 +55,22 @@ impl Engine {
             Phase::Removing => Err(Error::RemovalInProgress(typed.to_owned())),
             _ if force => Ok(()),
             Phase::Paused => refuse("container is paused and must be unpaused first"),
-            Phase::Running => refuse("container is running: stop the container before removing or force remove"),
-            Phase::Restarting => refuse("container is restarting: stop the container before removing or force remove"),
+            Phase::Running => {
+                refuse("container is running: stop the container before removing or force remove")
+            }
+            Phase::Restarting => refuse(
+                "container is restarting: stop the container before removing or force remove",
+            ),
             Phase::Created | Phase::Exited | Phase::Dead => Ok(()),
         }
     }
 
-    async fn take_apart(&self, guard: &ContainerGuard, container: &Container, options: RemoveOptions) -> Result<()> {
+    async fn take_apart(
+        &self,
+        guard: &ContainerGuard,
+        container: &Container,
+        options: RemoveOptions,
+    ) -> Result<()> {
         let id = container.id.as_str();
         let _oplock = self.hold_oplock(container).await?;
         self.delete_task_twice(container).await?;
@@ -73,7 +82,10 @@ impl Engine {
             let snapshotter = self.containerd().snapshotter(&container.snapshotter);
             match snapshotter.remove(&container.snapshot_key).await {
                 Err(error) if !error.is_not_found() => {
-                    return Err(self.containerd_error(format!("remove the root file system of container {id}"), error));
+                    return Err(self.containerd_error(
+                        format!("remove the root file system of container {id}"),
+                        error,
+                    ));
                 }
                 _ => {}
             }
@@ -82,7 +94,9 @@ impl Engine {
         self.release_name(container).await?;
         match self.containerd().delete_container(id).await {
             Err(error) if !error.is_not_found() => {
-                return Err(self.containerd_error(format!("delete the record of container {id}"), error));
+                return Err(
+                    self.containerd_error(format!("delete the record of container {id}"), error)
+                );
             }
             _ => {}
         }
@@ -105,11 +119,18 @@ impl Engine {
     }
 
     /// The lock that nerdctl's `rm` and `commit` take; only where there is a state directory.
-    async fn hold_oplock(&self, container: &Container) -> Result<Option<nerdctl_store::locks::FileLock>> {
+    async fn hold_oplock(
+        &self,
+        container: &Container,
+    ) -> Result<Option<nerdctl_store::locks::FileLock>> {
         if container.state_dir.is_none() {
             return Ok(None);
         }
-        let state_dir = self.store().clone().with_lock_deadline(OPLOCK).state_dir(&self.settings().namespace, &container.id);
+        let state_dir = self
+            .store()
+            .clone()
+            .with_lock_deadline(OPLOCK)
+            .state_dir(&self.settings().namespace, &container.id);
         if !state_dir.exists() {
             return Ok(None);
         }
@@ -141,7 +162,8 @@ impl Engine {
         if container.state_dir.is_none() {
             return Ok(());
         }
-        let (store, namespace, id) = (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
+        let (store, namespace, id) =
+            (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
         let volumes = if options.volumes { self.own_volumes(container) } else { Vec::new() };
         let doing = format!("remove the files of container {id}");
         let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
@@ -164,7 +186,8 @@ impl Engine {
         let snapshot = self.inventory().now();
         let shared = |volume: &str| {
             snapshot.entries().any(|entry| {
-                entry.container.id != container.id && entry.container.mounts.iter().any(|mount| mount.name == volume)
+                entry.container.id != container.id
+                    && entry.container.mounts.iter().any(|mount| mount.name == volume)
             })
         };
         let own = container.anonymous_volumes.iter().filter(|volume| !shared(volume));

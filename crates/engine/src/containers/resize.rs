@@ -13,8 +13,14 @@ impl Engine {
         if !container.state.phase.has_process() {
             return Err(Error::NotRunning(container.id.to_string()));
         }
-        let resized = self.containerd().resize_pty(container.id.as_str(), None, width, height).await;
-        resized.map_err(|error| self.containerd_error(format!("resize the terminal of container {}", container.id), error))?;
+        let resized =
+            self.containerd().resize_pty(container.id.as_str(), None, width, height).await;
+        resized.map_err(|error| {
+            self.containerd_error(
+                format!("resize the terminal of container {}", container.id),
+                error,
+            )
+        })?;
         let extra = [("height", height.to_string()), ("width", width.to_string())];
         self.hub().publish(container_event(&container, "resize", &extra));
         Ok(())

@@ -31,12 +31,18 @@ impl Engine {
         self.may_change(&container, typed, verb)?;
         let guard = self.locks().lock(&container.id).await;
         let now = self.inventory().now();
-        let entry = now.get(&container.id).ok_or_else(|| Error::NoSuchContainer(typed.to_owned()))?;
+        let entry =
+            now.get(&container.id).ok_or_else(|| Error::NoSuchContainer(typed.to_owned()))?;
         Ok((guard, Arc::clone(&entry.container)))
     }
 
     /// Containers of pods belong to the kubelet, unless the daemon was told otherwise.
-    pub(crate) fn may_change(&self, container: &Container, typed: &str, verb: &'static str) -> Result<()> {
+    pub(crate) fn may_change(
+        &self,
+        container: &Container,
+        typed: &str,
+        verb: &'static str,
+    ) -> Result<()> {
         match &container.owner {
             Owner::Kubernetes { namespace, pod, .. } if !self.settings().manage_cri => {
                 Err(Error::ManagedByKubernetes {

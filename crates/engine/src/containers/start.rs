@@ -50,7 +50,11 @@ impl Engine {
             // moby `daemon/start.go`: a container that was to vanish at its end vanishes when it cannot begin.
             let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
             if let Err(error) = self.remove_container(container.id.as_str(), &options).await {
-                tracing::warn!(container = container.id.as_str(), error = error.message(), "auto-removal failed");
+                tracing::warn!(
+                    container = container.id.as_str(),
+                    error = error.message(),
+                    "auto-removal failed"
+                );
             }
         }
         Err(error)
@@ -97,8 +101,14 @@ impl Engine {
     async fn start_foreign(&self, container: &Container) -> Result<()> {
         let log_uri = container.log_uri.clone().unwrap_or_default();
         if container.tty && log_uri.is_empty() {
-            let what = format!("starting container {}, which has a terminal and no log URI,", container.id);
-            return Err(Error::Unsupported { what, hint: ": start it with the program that made it".into() });
+            let what = format!(
+                "starting container {}, which has a terminal and no log URI,",
+                container.id
+            );
+            return Err(Error::Unsupported {
+                what,
+                hint: ": start it with the program that made it".into(),
+            });
         }
         let task = CreateTask {
             stdout: log_uri.clone(),
@@ -117,8 +127,9 @@ impl Engine {
         if !container.snapshotter.is_empty() {
             let snapshotter = self.containerd().snapshotter(&container.snapshotter);
             let mounts = snapshotter.mounts(&container.snapshot_key).await;
-            task.rootfs =
-                mounts.map_err(|error| self.containerd_error(format!("find the root file system of container {id}"), error))?;
+            task.rootfs = mounts.map_err(|error| {
+                self.containerd_error(format!("find the root file system of container {id}"), error)
+            })?;
         }
         let mut created = self.containerd().create_task(task.clone()).await;
         if created.as_ref().is_err_and(containerd::Error::is_already_exists) {
@@ -132,11 +143,20 @@ impl Engine {
     async fn clear_old_task(&self, container: &Container) -> Result<()> {
         let id = container.id.as_str();
         let doing = || format!("look at the old task of container {id}");
-        let old = self.containerd().get_task(id).await.map_err(|error| self.containerd_error(doing(), error))?;
+        let old = self
+            .containerd()
+            .get_task(id)
+            .await
+            .map_err(|error| self.containerd_error(doing(), error))?;
         match old.status {
             // containerd's restart plugin or nerdctl was first: adopt its run.
             TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => {
-                self.inventory().refresh_and_tell(&container.id, Fact::Started { pid: old.pid, at: Timestamp::now() }).await;
+                self.inventory()
+                    .refresh_and_tell(
+                        &container.id,
+                        Fact::Started { pid: old.pid, at: Timestamp::now() },
+                    )
+                    .await;
                 Err(Error::NotModified)
             }
             TaskStatus::Stopped | TaskStatus::Created | TaskStatus::Unknown => {
@@ -145,9 +165,10 @@ impl Engine {
                     Err(error) if error.is_not_found() => Ok(()),
                     // A failed postStop hook is told once; the second deletion succeeds (runc's own state is gone).
                     Err(_) => match self.containerd().delete_task(id).await {
-                        Err(error) if !error.is_not_found() => {
-                            Err(self.containerd_error(format!("delete the old task of container {id}"), error))
-                        }
+                        Err(error) if !error.is_not_found() => Err(self.containerd_error(
+                            format!("delete the old task of container {id}"),
+                            error,
+                        )),
                         _ => Ok(()),
                     },
                 }
@@ -162,7 +183,9 @@ impl Engine {
         match self.containerd().start_task(id).await {
             Ok(pid) => {
                 self.note_restart_intent(container).await;
-                self.inventory().refresh_and_tell(&container.id, Fact::Started { pid, at: before }).await;
+                self.inventory()
+                    .refresh_and_tell(&container.id, Fact::Started { pid, at: before })
+                    .await;
                 Ok(())
             }
             Err(error) => {
@@ -182,8 +205,13 @@ impl Engine {
             return;
         }
         let mut patch = containerd::containers::ContainerPatch::default();
-        patch.labels.insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), Some("running".into()));
-        patch.labels.insert(nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(), Some("false".into()));
+        patch
+            .labels
+            .insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), Some("running".into()));
+        patch.labels.insert(
+            nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(),
+            Some("false".into()),
+        );
         if let Err(error) = self.containerd().update_container(container.id.as_str(), patch).await {
             tracing::warn!(container = container.id.as_str(), %error, "the restart policy could not be armed");
         }
@@ -195,7 +223,9 @@ impl Engine {
             return;
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let forgotten = tokio::task::spawn_blocking(move || state_dir.update_lifecycle(|lifecycle| *lifecycle = Lifecycle::default()));
+        let forgotten = tokio::task::spawn_blocking(move || {
+            state_dir.update_lifecycle(|lifecycle| *lifecycle = Lifecycle::default())
+        });
         if let Ok(Err(error)) = forgotten.await {
             tracing::warn!(container = container.id.as_str(), %error, "the note of a failed start could not be removed");
         }

@@ -166,7 +166,9 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
         Fact::Oom if state.phase.has_process() && !state.oom_killed => new.oom_killed = true,
         Fact::Removing if state.phase != Phase::Removing => new.phase = Phase::Removing,
         Fact::RemovalFailed if state.phase == Phase::Removing => new.phase = Phase::Dead,
-        Fact::Paused | Fact::Resumed | Fact::Oom | Fact::Removing | Fact::RemovalFailed => return None,
+        Fact::Paused | Fact::Resumed | Fact::Oom | Fact::Removing | Fact::RemovalFailed => {
+            return None;
+        }
     }
     Some(new)
 }
@@ -212,8 +214,15 @@ mod tests {
 
     #[test]
     fn a_failed_start_keeps_the_phase_and_tells_why() {
-        let state = next(&State::created(), &Fact::StartFailed { code: 127, message: "no such file".into() }).unwrap();
-        assert_eq!((state.phase, state.exit_code, state.error.as_str()), (Phase::Created, 127, "no such file"));
+        let state = next(
+            &State::created(),
+            &Fact::StartFailed { code: 127, message: "no such file".into() },
+        )
+        .unwrap();
+        assert_eq!(
+            (state.phase, state.exit_code, state.error.as_str()),
+            (Phase::Created, 127, "no such file")
+        );
     }
 
     #[test]

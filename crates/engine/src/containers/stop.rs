@@ -34,27 +34,41 @@ impl Engine {
                 return Err(Error::NotModified);
             }
         }
-        let wrap = |source| Error::CannotStop { container: typed.to_owned(), source: Box::new(source) };
+        let wrap =
+            |source| Error::CannotStop { container: typed.to_owned(), source: Box::new(source) };
         let signal = options.signal.unwrap_or(container.stop_signal);
         // A stop is a stop, whatever the signal.
         self.stop_is_wanted(&guard, &container, Signal::KILL).await.map_err(wrap)?;
         let grace = options.timeout.or(container.stop_timeout).unwrap_or(DEFAULT_GRACE);
-        self.end_run(&container, signal, u64::try_from(grace).ok().map(Duration::from_secs)).await.map_err(wrap)?;
+        self.end_run(&container, signal, u64::try_from(grace).ok().map(Duration::from_secs))
+            .await
+            .map_err(wrap)?;
         self.hub().publish(container_event(&container, "stop", &[]));
         Ok(())
     }
 
     /// Signal, grace (`None`: for ever), SIGKILL. Returns when the end has been worked on.
-    pub(crate) async fn end_run(&self, container: &Container, signal: Signal, grace: Option<Duration>) -> Result<()> {
+    pub(crate) async fn end_run(
+        &self,
+        container: &Container,
+        signal: Signal,
+        grace: Option<Duration>,
+    ) -> Result<()> {
         self.send_signal(container, signal).await?;
         if self.ends_within(&container.id, grace).await {
             return Ok(());
         }
-        tracing::info!(container = container.id.as_str(), signal = signal.number(), "it did not end in time; killing it");
+        tracing::info!(
+            container = container.id.as_str(),
+            signal = signal.number(),
+            "it did not end in time; killing it"
+        );
         self.send_signal(container, Signal::KILL).await?;
         if self.ends_within(&container.id, Some(KILLED_WITHIN)).await {
             return Ok(());
         }
-        Err(Error::InvalidParameter("tried to kill container, but did not receive an exit event".into()))
+        Err(Error::InvalidParameter(
+            "tried to kill container, but did not receive an exit event".into(),
+        ))
     }
 }

@@ -49,7 +49,11 @@ impl Engine {
     pub(crate) fn stream_paths(&self, id: &ContainerId) -> StreamPaths {
         let dir = io_monitor::runtime_dir(self.store().path());
         let socket = io_monitor::socket_path(&dir, id.as_str());
-        StreamPaths { fresh: socket.with_extension("fifos"), private: socket.with_extension("run"), socket }
+        StreamPaths {
+            fresh: socket.with_extension("fifos"),
+            private: socket.with_extension("run"),
+            socket,
+        }
     }
 
     /// Make sure that a monitor waits for the next run, and connect to it. The connection keeps it waiting.
@@ -58,7 +62,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Failed`] if the FIFOs or the monitor cannot be made.
-    pub(crate) async fn ready_monitor(&self, container: &Container) -> Result<(Monitor, FifoPaths)> {
+    pub(crate) async fn ready_monitor(
+        &self,
+        container: &Container,
+    ) -> Result<(Monitor, FifoPaths)> {
         let id = &container.id;
         let paths = self.stream_paths(id);
         let _turn = self.streams().locks.lock(id).await;
@@ -71,7 +78,8 @@ impl Engine {
         let doing = || format!("prepare the streams of container {id}");
         let failed = |error: io_monitor::Error| Error::failed(doing(), error);
         fifos::remove(&paths.private).map_err(failed)?;
-        let made = fifos::create(&paths.fresh, container.tty, container.open_stdin).map_err(failed)?;
+        let made =
+            fifos::create(&paths.fresh, container.tty, container.open_stdin).map_err(failed)?;
         match self.spawn_monitor(container, &paths.fresh, false).await {
             Ok(()) => {}
             Err(error) => {
@@ -104,22 +112,38 @@ impl Engine {
             if let Ok(mut monitor) = Monitor::connect(&paths.socket).await {
                 match monitor.ended().await {
                     Ok(Some(_)) => return,
-                    Ok(None) => tracing::warn!(container = container.id.as_str(), "a monitor was killed; starting another"),
-                    Err(error) => tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense"),
+                    Ok(None) => tracing::warn!(
+                        container = container.id.as_str(),
+                        "a monitor was killed; starting another"
+                    ),
+                    Err(error) => {
+                        tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense")
+                    }
                 }
                 tries = 0;
             }
-            let runs = self.inventory().now().get(&container.id).is_some_and(|entry| entry.container.state.phase.has_process());
+            let runs = self
+                .inventory()
+                .now()
+                .get(&container.id)
+                .is_some_and(|entry| entry.container.state.phase.has_process());
             if !runs {
                 return;
             }
             tries += 1;
             if let Err(error) = self.replace_monitor(&container).await {
-                tracing::warn!(container = container.id.as_str(), error = error.message(), "no monitor could be started");
+                tracing::warn!(
+                    container = container.id.as_str(),
+                    error = error.message(),
+                    "no monitor could be started"
+                );
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
-        tracing::error!(container = container.id.as_str(), "no monitor can be started; the container's output stands still");
+        tracing::error!(
+            container = container.id.as_str(),
+            "no monitor can be started; the container's output stands still"
+        );
     }
 
     /// Start a monitor on the FIFOs of a run that has lost its own, unless somebody did already.
@@ -144,9 +168,9 @@ impl Engine {
             tty: container.tty,
             started,
         };
-        let handle = client::spawn(&options)
-            .await
-            .map_err(|error| Error::failed(format!("start the I/O monitor of container {}", container.id), error))?;
+        let handle = client::spawn(&options).await.map_err(|error| {
+            Error::failed(format!("start the I/O monitor of container {}", container.id), error)
+        })?;
         self.supervisor().spawn(async move {
             // Only so that it does not become a zombie; what it does is told over its socket.
             let _ = handle.wait().await;
@@ -189,7 +213,9 @@ impl Engine {
 }
 
 fn fifo_paths(dir: &Path, tty: bool, stdin: bool) -> FifoPaths {
-    let path = |wanted: bool, name: &str| if wanted { dir.join(name).display().to_string() } else { String::new() };
+    let path = |wanted: bool, name: &str| {
+        if wanted { dir.join(name).display().to_string() } else { String::new() }
+    };
     FifoPaths {
         stdin: path(stdin, fifos::STDIN),
         stdout: path(true, fifos::STDOUT),

@@ -65,9 +65,12 @@ fn is_over(condition: WaitCondition, at_first: &State, now: &State) -> bool {
         WaitCondition::NotRunning => !now.phase.counts_as_running(),
         // States may be skipped by a slow waiter; the number of the run tells.
         WaitCondition::NextExit => {
-            let same_run_ended = at_first.phase.counts_as_running() && !now.phase.counts_as_running();
+            let same_run_ended =
+                at_first.phase.counts_as_running() && !now.phase.counts_as_running();
             let later_run = now.generation > at_first.generation;
-            same_run_ended || (later_run && (!now.phase.counts_as_running() || at_first.phase.counts_as_running()))
+            same_run_ended
+                || (later_run
+                    && (!now.phase.counts_as_running() || at_first.phase.counts_as_running()))
                 || now.generation > at_first.generation + 1
         }
         WaitCondition::Removed => now.phase == Phase::Dead,
@@ -116,7 +119,8 @@ mod tests {
         for condition in [WaitCondition::NextExit, WaitCondition::Removed] {
             let at_first = states.borrow().clone();
             let waiter = Waiter { states: states.clone(), condition, at_first };
-            let early = tokio::time::timeout(std::time::Duration::from_millis(5), waiter.outcome()).await;
+            let early =
+                tokio::time::timeout(std::time::Duration::from_millis(5), waiter.outcome()).await;
             assert!(early.is_err());
         }
         let at_first = states.borrow().clone();

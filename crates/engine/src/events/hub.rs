@@ -37,7 +37,12 @@ impl Default for EventHub {
 impl EventHub {
     /// Tell everybody.
     pub fn publish(&self, event: Event) {
-        tracing::debug!(kind = event.kind.as_str(), action = event.action, actor = event.actor, "event");
+        tracing::debug!(
+            kind = event.kind.as_str(),
+            action = event.action,
+            actor = event.actor,
+            "event"
+        );
         let event = Arc::new(event);
         let mut shared = self.lock();
         if shared.history.len() == HISTORY {
@@ -54,7 +59,9 @@ impl EventHub {
         let shared = self.lock();
         let past = match since {
             None => VecDeque::new(),
-            Some(since) => shared.history.iter().filter(|event| event.at >= since).cloned().collect(),
+            Some(since) => {
+                shared.history.iter().filter(|event| event.at >= since).cloned().collect()
+            }
         };
         Subscription { filter, past, live: shared.live.subscribe() }
     }
@@ -137,7 +144,8 @@ fn action_matches(wanted: &str, action: &str) -> bool {
 
 fn actor_matches(wanted: &str, event: &Event) -> bool {
     let wanted = wanted.trim_start_matches('/');
-    event.actor.starts_with(wanted) || event.attributes.get("name").is_some_and(|name| name.starts_with(wanted))
+    event.actor.starts_with(wanted)
+        || event.attributes.get("name").is_some_and(|name| name.starts_with(wanted))
 }
 
 fn image_matches(wanted: &str, event: &Event) -> bool {
@@ -146,10 +154,15 @@ fn image_matches(wanted: &str, event: &Event) -> bool {
         _ => text.to_owned(),
     };
     let candidates = match event.kind {
-        super::EventType::Image => [Some(event.actor.as_str()), event.attributes.get("name").map(String::as_str)],
+        super::EventType::Image => {
+            [Some(event.actor.as_str()), event.attributes.get("name").map(String::as_str)]
+        }
         _ => [event.attributes.get("image").map(String::as_str), None],
     };
-    candidates.into_iter().flatten().any(|candidate| wanted == candidate || wanted == bare(candidate))
+    candidates
+        .into_iter()
+        .flatten()
+        .any(|candidate| wanted == candidate || wanted == bare(candidate))
 }
 
 fn label_matches(label: &str, event: &Event) -> bool {
@@ -197,9 +210,21 @@ mod tests {
             (filter(|f| f.images = vec!["nginx:1.26".into()]), &start, false),
             (filter(|f| f.labels = vec!["tier=front".into(), "name".into()]), &start, true),
             (filter(|f| f.labels = vec!["tier=back".into()]), &start, false),
-            (filter(|f| drop(f.actors.insert("container".into(), vec!["0123".into()]))), &start, true),
-            (filter(|f| drop(f.actors.insert("container".into(), vec!["web".into()]))), &start, true),
-            (filter(|f| drop(f.actors.insert("network".into(), vec!["web".into()]))), &start, false),
+            (
+                filter(|f| drop(f.actors.insert("container".into(), vec!["0123".into()]))),
+                &start,
+                true,
+            ),
+            (
+                filter(|f| drop(f.actors.insert("container".into(), vec!["web".into()]))),
+                &start,
+                true,
+            ),
+            (
+                filter(|f| drop(f.actors.insert("network".into(), vec!["web".into()]))),
+                &start,
+                false,
+            ),
             (filter(|f| f.scopes = vec!["swarm".into()]), &start, false),
         ];
         for (filter, event, expected) in cases {

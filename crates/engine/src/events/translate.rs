@@ -10,7 +10,11 @@ use crate::containers::{Container, State};
 
 /// An event about a container, with its labels, `image` and `name` (moby `daemon/events.go`).
 #[must_use]
-pub fn container_event(container: &Container, action: impl Into<String>, extra: &[(&str, String)]) -> Event {
+pub fn container_event(
+    container: &Container,
+    action: impl Into<String>,
+    extra: &[(&str, String)],
+) -> Event {
     let mut attributes: BTreeMap<String, String> = container.labels.as_ref().clone();
     attributes.insert("image".into(), container.image.clone());
     attributes.insert("name".into(), container.name.clone());
@@ -32,7 +36,9 @@ pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Option<
     match fact {
         Fact::Started { .. } => Some(container_event(container, "start", &[])),
         Fact::Exited { code, at } => {
-            let ran = before.started_at.map_or(0, |started| at.as_second().saturating_sub(started.as_second()).max(0));
+            let ran = before
+                .started_at
+                .map_or(0, |started| at.as_second().saturating_sub(started.as_second()).max(0));
             let extra = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
             Some(container_event(container, "die", &extra))
         }

@@ -34,7 +34,9 @@ pub(crate) async fn follow(reader: Reader, outlets: Outlets) {
         match one_stream(&reader, &outlets, &mut reachable).await {
             Ok(()) => tracing::warn!("containerd closed the event stream"),
             // Said once, not four times a second while containerd is away.
-            Err(error) if reachable => tracing::warn!(%error, "containerd does not answer; waiting for it"),
+            Err(error) if reachable => {
+                tracing::warn!(%error, "containerd does not answer; waiting for it")
+            }
             Err(_) => {}
         }
         if std::mem::replace(&mut reachable, false) {
@@ -44,11 +46,19 @@ pub(crate) async fn follow(reader: Reader, outlets: Outlets) {
     }
 }
 
-async fn one_stream(reader: &Reader, outlets: &Outlets, reachable: &mut bool) -> Result<(), containerd::Error> {
+async fn one_stream(
+    reader: &Reader,
+    outlets: &Outlets,
+    reachable: &mut bool,
+) -> Result<(), containerd::Error> {
     let filter = format!("namespace=={}", reader.namespace.as_str());
     let mut events = reader.containerd.subscribe(&[&filter]).await?;
     let loaded = reader.read_all().await?;
-    tracing::info!(containers = loaded.len(), namespace = reader.namespace.as_str(), "containerd's state is read");
+    tracing::info!(
+        containers = loaded.len(),
+        namespace = reader.namespace.as_str(),
+        "containerd's state is read"
+    );
     *reachable = true;
     let _ = outlets.news.send(News::Loaded(loaded)).await;
     outlets.images.send_modify(|revision| *revision += 1);
@@ -72,10 +82,18 @@ impl Outlets {
                 let Ok(id) = container_id.parse() else { return };
                 let _ = self.reactions.send(Reaction::Exit(id, exit)).await;
             }
-            EventBody::TaskPaused { container_id } => self.tell(&container_id, false, Some(Fact::Paused)).await,
-            EventBody::TaskResumed { container_id } => self.tell(&container_id, false, Some(Fact::Resumed)).await,
-            EventBody::TaskOom { container_id } => self.tell(&container_id, false, Some(Fact::Oom)).await,
-            EventBody::ImageCreate { .. } | EventBody::ImageUpdate { .. } | EventBody::ImageDelete { .. } => {
+            EventBody::TaskPaused { container_id } => {
+                self.tell(&container_id, false, Some(Fact::Paused)).await
+            }
+            EventBody::TaskResumed { container_id } => {
+                self.tell(&container_id, false, Some(Fact::Resumed)).await
+            }
+            EventBody::TaskOom { container_id } => {
+                self.tell(&container_id, false, Some(Fact::Oom)).await
+            }
+            EventBody::ImageCreate { .. }
+            | EventBody::ImageUpdate { .. }
+            | EventBody::ImageDelete { .. } => {
                 self.images.send_modify(|revision| *revision += 1);
             }
             _ => {}
@@ -85,6 +103,7 @@ impl Outlets {
     async fn tell(&self, id: &str, refresh: bool, fact: Option<Fact>) {
         // containerd accepts nothing else as an id.
         let Ok(id) = id.parse::<ContainerId>() else { return };
-        let _ = self.news.send(News::Container(ContainerNews { id, refresh, fact, done: None })).await;
+        let _ =
+            self.news.send(News::Container(ContainerNews { id, refresh, fact, done: None })).await;
     }
 }

@@ -8,8 +8,8 @@ use names::{ContainerId, Namespace};
 use nerdctl_store::DataStore;
 use tokio::sync::Semaphore;
 
-use crate::containers::state::Fact;
 use crate::containers::exit::UNKNOWN;
+use crate::containers::state::Fact;
 use crate::containers::{Container, Endpoint, Owner, Port, record};
 use crate::supervise::Supervisor;
 
@@ -68,7 +68,9 @@ impl RunFiles {
     /// start on, so the earlier one is the right one.
     pub(crate) fn date(&self, fact: Fact) -> Fact {
         match (fact, self.started_at) {
-            (Fact::Started { pid, at }, Some(noted)) if noted < at && at.duration_since(noted).as_secs() < 60 => {
+            (Fact::Started { pid, at }, Some(noted))
+                if noted < at && at.duration_since(noted).as_secs() < 60 =>
+            {
                 Fact::Started { pid, at: noted }
             }
             (fact, _) => fact,
@@ -115,10 +117,14 @@ impl Reader {
 
     async fn task_facts(&self, container: &Container, files: &RunFiles) -> Facts {
         let ours = container.owner == Owner::Nerdctld;
-        let asked = tokio::time::timeout(TASK_ANSWER, self.containerd.get_task(container.id.as_str())).await;
+        let asked =
+            tokio::time::timeout(TASK_ANSWER, self.containerd.get_task(container.id.as_str()))
+                .await;
         match asked {
             Ok(Ok(task)) => facts_of(Some(&task), files, container.created, ours),
-            Ok(Err(error)) if error.is_not_found() => facts_of(None, files, container.created, ours),
+            Ok(Err(error)) if error.is_not_found() => {
+                facts_of(None, files, container.created, ours)
+            }
             // Its shim hangs, so it has one: it runs, as far as anybody can tell.
             Ok(Err(_)) | Err(_) => {
                 let since = files.started_at.unwrap_or(container.created);
@@ -132,11 +138,14 @@ impl Reader {
         if container.state_dir.is_none() || matches!(container.owner, Owner::Kubernetes { .. }) {
             return (container, RunFiles::default());
         }
-        let (store, namespace, id) = (self.store.clone(), self.namespace.clone(), container.id.clone());
+        let (store, namespace, id) =
+            (self.store.clone(), self.namespace.clone(), container.id.clone());
         let read = tokio::task::spawn_blocking(move || read_files(&store, &namespace, &id)).await;
         let Ok((endpoints, ports, files)) = read else { return (container, RunFiles::default()) };
         for endpoint in endpoints {
-            if let Some(known) = container.endpoints.iter_mut().find(|known| known.network == endpoint.network) {
+            if let Some(known) =
+                container.endpoints.iter_mut().find(|known| known.network == endpoint.network)
+            {
                 *known = endpoint;
             }
         }
@@ -147,7 +156,11 @@ impl Reader {
     }
 }
 
-fn read_files(store: &DataStore, namespace: &Namespace, id: &ContainerId) -> (Vec<Endpoint>, Vec<Port>, RunFiles) {
+fn read_files(
+    store: &DataStore,
+    namespace: &Namespace,
+    id: &ContainerId,
+) -> (Vec<Endpoint>, Vec<Port>, RunFiles) {
     let state_dir = store.state_dir(namespace, id);
     // A file that does not decode is somebody else's accident; the container is shown without what it would say.
     let exit = state_dir.last_exit().ok().flatten().map(|exit| (exit.exit_code, exit.finished_at));
@@ -172,9 +185,14 @@ impl From<nerdctl_store::labels::values::PortMapping> for Port {
 
 /// A CNI result, as it stands in nerdctl's `meta.json`, as an endpoint.
 fn endpoint(network: &str, result: &serde_json::Map<String, serde_json::Value>) -> Endpoint {
-    let mut endpoint =
-        Endpoint { network: network.to_owned(), network_id: network_id(network), ..Endpoint::default() };
-    let list = |key: &str| result.get(key).and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut endpoint = Endpoint {
+        network: network.to_owned(),
+        network_id: cni::network_id(network),
+        ..Endpoint::default()
+    };
+    let list = |key: &str| {
+        result.get(key).and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice)
+    };
     let text = |value: &serde_json::Value, key: &str| {
         value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
     };
@@ -183,24 +201,21 @@ fn endpoint(network: &str, result: &serde_json::Map<String, serde_json::Value>) 
         let (address, prefix) = address.split_once('/').unwrap_or((&address, "0"));
         let (prefix, gateway) = (prefix.parse().unwrap_or(0), text(ip, "gateway"));
         if address.contains(':') {
-            (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.ipv6_gateway) = (address.to_owned(), prefix, gateway);
+            (endpoint.ipv6, endpoint.ipv6_prefix, endpoint.ipv6_gateway) =
+                (address.to_owned(), prefix, gateway);
         } else {
-            (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.ipv4_gateway) = (address.to_owned(), prefix, gateway);
+            (endpoint.ipv4, endpoint.ipv4_prefix, endpoint.ipv4_gateway) =
+                (address.to_owned(), prefix, gateway);
         }
     }
     // The interface inside the container is the one with a sandbox.
-    if let Some(inside) = list("interfaces").iter().find(|interface| !text(interface, "sandbox").is_empty()) {
+    if let Some(inside) =
+        list("interfaces").iter().find(|interface| !text(interface, "sandbox").is_empty())
+    {
         endpoint.mac = text(inside, "mac");
     }
     endpoint.endpoint_id = sha256_hex(&format!("{network}/{}/{}", endpoint.mac, endpoint.ipv4));
     endpoint
-}
-
-/// nerdctl's network id: the SHA-256 of the name (nerdctl `pkg/netutil`, `networkID`). `host` and `none` have none
-/// there; the same rule gives them one that never changes.
-#[must_use]
-pub fn network_id(name: &str) -> String {
-    sha256_hex(name)
 }
 
 fn sha256_hex(text: &str) -> String {
@@ -234,7 +249,8 @@ fn facts_of(
         TaskStatus::Running | TaskStatus::Unknown => vec![start],
         TaskStatus::Paused | TaskStatus::Pausing => vec![start, Fact::Paused],
         TaskStatus::Stopped => {
-            let at = task.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(started_at);
+            let at =
+                task.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(started_at);
             ended(task.exit_status, at)
         }
         TaskStatus::Created => Vec::new(),
@@ -267,23 +283,35 @@ mod tests {
     }
 
     fn found(task: Option<&Task>, files: &RunFiles, ours: bool) -> State {
-        facts_of(task, files, at(1), ours).iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
+        facts_of(task, files, at(1), ours)
+            .iter()
+            .fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
     }
 
     #[test]
     fn a_state_is_found_from_task_and_files() {
         let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))) };
         let running = found(Some(&task(TaskStatus::Running)), &files, true);
-        assert_eq!((running.phase, running.pid, running.started_at), (Phase::Running, 7, Some(at(10))));
+        assert_eq!(
+            (running.phase, running.pid, running.started_at),
+            (Phase::Running, 7, Some(at(10)))
+        );
         assert_eq!(found(Some(&task(TaskStatus::Paused)), &files, true).phase, Phase::Paused);
         let stopped = found(Some(&task(TaskStatus::Stopped)), &files, true);
-        assert_eq!((stopped.phase, stopped.exit_code, stopped.finished_at), (Phase::Exited, 3, Some(at(20))));
+        assert_eq!(
+            (stopped.phase, stopped.exit_code, stopped.finished_at),
+            (Phase::Exited, 3, Some(at(20)))
+        );
         let forgotten = found(None, &files, true);
         assert_eq!((forgotten.phase, forgotten.exit_code, forgotten.pid), (Phase::Exited, 5, 0));
         assert_eq!(found(None, &RunFiles::default(), true).phase, Phase::Created);
         let unseen = RunFiles { started_at: Some(at(10)), exit: None };
         assert_eq!(found(None, &unseen, true).exit_code, UNKNOWN);
-        assert_eq!(found(None, &unseen, false).phase, Phase::Created, "nerdctl says the same of its own");
+        assert_eq!(
+            found(None, &unseen, false).phase,
+            Phase::Created,
+            "nerdctl says the same of its own"
+        );
     }
 
     #[test]
@@ -302,9 +330,15 @@ mod tests {
             "ips": [{"address": "10.4.0.5/24", "gateway": "10.4.0.1"}, {"address": "fd00::5/64", "gateway": "fd00::1"}],
         });
         let endpoint = endpoint("bridge", result.as_object().unwrap());
-        assert_eq!((endpoint.ipv4.as_str(), endpoint.ipv4_prefix, endpoint.ipv4_gateway.as_str()), ("10.4.0.5", 24, "10.4.0.1"));
+        assert_eq!(
+            (endpoint.ipv4.as_str(), endpoint.ipv4_prefix, endpoint.ipv4_gateway.as_str()),
+            ("10.4.0.5", 24, "10.4.0.1")
+        );
         assert_eq!((endpoint.ipv6.as_str(), endpoint.ipv6_prefix), ("fd00::5", 64));
         assert_eq!(endpoint.mac, "02:00:00:00:00:01");
-        assert_eq!(endpoint.network_id, "17f29b073143d8cd97b5bbe492bdeffec1c5fee55cc1fe2112c8b9335f8b6121");
+        assert_eq!(
+            endpoint.network_id,
+            "17f29b073143d8cd97b5bbe492bdeffec1c5fee55cc1fe2112c8b9335f8b6121"
+        );
     }
 }

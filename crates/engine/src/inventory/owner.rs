@@ -39,7 +39,7 @@ pub struct Transition {
 
 /// Owns the data.
 #[derive(Debug)]
-pub struct Owner {
+pub(super) struct Owner {
     reader: Reader,
     events: EventHub,
     supervisor: Supervisor,
@@ -69,12 +69,20 @@ struct Refreshing {
 impl Inventory {
     /// Start the owner and its follower as supervised services; what the engine has to react to goes to the receiver.
     #[must_use]
-    pub fn start(reader: Reader, events: EventHub, supervisor: &Supervisor) -> (Self, mpsc::Receiver<Reaction>) {
+    pub fn start(
+        reader: Reader,
+        events: EventHub,
+        supervisor: &Supervisor,
+    ) -> (Self, mpsc::Receiver<Reaction>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let (reactions, receiver) = mpsc::channel(REACTIONS);
         let (images, image_changes) = watch::channel(0);
-        let follower = follow::Outlets { news: sender.clone(), images: Arc::new(images), reactions: reactions.clone() };
+        let follower = follow::Outlets {
+            news: sender.clone(),
+            images: Arc::new(images),
+            reactions: reactions.clone(),
+        };
         let follower = (reader.clone(), follower);
         let owner = Owner {
             reader,
@@ -250,7 +258,10 @@ impl Owner {
         let mut container = live.entry.container.as_ref().clone();
         container.state = after.clone();
         let container = Arc::new(container);
-        live.entry = Arc::new(Entry { container: Arc::clone(&container), states: live.entry.states.clone() });
+        live.entry = Arc::new(Entry {
+            container: Arc::clone(&container),
+            states: live.entry.states.clone(),
+        });
         // The snapshot first: who hears of it may look at once. Then the event, then those who wait for the state,
         // so that a client that reads events until its wait returns has seen them.
         self.publish();
@@ -269,7 +280,11 @@ impl Owner {
 
     fn publish(&self) {
         let entries = self.containers.values().map(|live| Arc::clone(&live.entry)).collect();
-        self.snapshot.send_replace(Arc::new(Snapshot { loaded: self.loaded, connected: self.connected, entries }));
+        self.snapshot.send_replace(Arc::new(Snapshot {
+            loaded: self.loaded,
+            connected: self.connected,
+            entries,
+        }));
     }
 }
 
@@ -294,13 +309,22 @@ fn missed(known: &State, found: &State) -> Missed {
         (Phase::Paused, Phase::Running) if same_run => vec![Fact::Resumed],
         (known_phase, found_phase) if found_phase.has_process() => {
             let lost = known_phase.has_process() && !same_run;
-            let end = lost.then(|| Fact::Exited { code: UNKNOWN, at: found.started_at.unwrap_or_default() });
+            let end = lost
+                .then(|| Fact::Exited { code: UNKNOWN, at: found.started_at.unwrap_or_default() });
             let start = if known_phase.has_process() && same_run { None } else { start() };
-            end.into_iter().chain(start).chain((found_phase == Phase::Paused).then_some(Fact::Paused)).collect()
+            end.into_iter()
+                .chain(start)
+                .chain((found_phase == Phase::Paused).then_some(Fact::Paused))
+                .collect()
         }
         _ if found.finished_at > known.finished_at => {
             let exited = found.finished_at.map(|at| Fact::Exited { code: found.exit_code, at });
-            found.started_at.map(|at| Fact::Started { pid: u32::MAX, at }).into_iter().chain(exited).collect()
+            found
+                .started_at
+                .map(|at| Fact::Started { pid: u32::MAX, at })
+                .into_iter()
+                .chain(exited)
+                .collect()
         }
         _ => Vec::new(),
     };
@@ -337,7 +361,10 @@ mod tests {
         assert_eq!(missed(&ended, &ended), Missed::Facts(vec![]));
         let end = Exit { status: 3, exited_at: Some(at(5).into()) };
         assert_eq!(missed(&running, &ended), Missed::End(end));
-        assert_eq!(missed(&ended, &run(8, 9, None)), Missed::Facts(vec![Fact::Started { pid: 8, at: at(9) }]));
+        assert_eq!(
+            missed(&ended, &run(8, 9, None)),
+            Missed::Facts(vec![Fact::Started { pid: 8, at: at(9) }])
+        );
         let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
         assert_eq!(missed(&running, &paused), Missed::Facts(vec![Fact::Paused]));
         assert_eq!(missed(&paused, &running), Missed::Facts(vec![Fact::Resumed]));
