@@ -1,19 +1,34 @@
 //! Images: the domain types. One operation, one file in `images/`.
 
-pub mod inspect;
-pub mod list;
+mod cache;
+mod documents;
+mod facts;
+mod fetch;
+mod glob;
+mod inspect;
+pub mod labels;
+mod lease;
+mod list;
+mod naming;
 pub mod progress;
-pub mod pull;
-pub mod remove;
-pub mod resolve;
-pub mod unpack;
+mod pull;
+mod remote;
+mod remove;
+mod resolve;
+mod turns;
+mod unpack;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
 
-pub use progress::{PullEvent, PullStatus};
+pub use cache::Cache;
+pub use labels::allowed_image_labels;
+pub use progress::{Pull, PullEvent, PullStatus};
+
+use facts::ImageFacts;
+pub(crate) use remote::registry_client;
 
 /// Login data for one registry; prints `***`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -26,6 +41,9 @@ pub struct Credentials {
     pub identity_token: String,
     /// Ready bearer token.
     pub registry_token: String,
+    /// The registry they are for, as the client wrote it (`https://index.docker.io/v1/`); empty means the image's. They
+    /// are sent to no other.
+    pub server_address: String,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -38,7 +56,8 @@ impl Credentials {
     /// Nothing was given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let secrets = [&self.username, &self.password, &self.identity_token, &self.registry_token];
+        secrets.iter().all(|secret| secret.is_empty())
     }
 }
 
@@ -89,6 +108,30 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl From<containerd::Descriptor> for Descriptor {
+    fn from(descriptor: containerd::Descriptor) -> Self {
+        Self {
+            media_type: descriptor.media_type,
+            digest: descriptor.digest,
+            size: descriptor.size,
+            platform: None,
+            annotations: descriptor.annotations,
+        }
+    }
+}
+
+/// containerd does not know platforms: the documents do.
+impl From<Descriptor> for containerd::Descriptor {
+    fn from(descriptor: Descriptor) -> Self {
+        Self {
+            media_type: descriptor.media_type,
+            digest: descriptor.digest,
+            size: descriptor.size,
+            annotations: descriptor.annotations,
+        }
+    }
 }
 
 /// What inspect shows of one image.

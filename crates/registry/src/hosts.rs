@@ -102,9 +102,9 @@ fn registry_itself(registry: &str, insecure: bool) -> Result<HostConfig, Error> 
     Ok(HostConfig { base, capabilities: Capabilities::ALL, tls, headers: HeaderMap::new() })
 }
 
-/// Whether an entry of the list of insecure registries means this one: by name, or by a block of addresses.
+/// Whether an entry of the list of insecure registries means this one: by name, by a block of addresses, or `*`.
 fn names(entry: &str, registry: &str) -> bool {
-    if hostname_of(entry).eq_ignore_ascii_case(registry) {
+    if entry == "*" || hostname_of(entry).eq_ignore_ascii_case(registry) {
         return true;
     }
     let (host, _) = split_port(registry);

@@ -57,7 +57,7 @@ pub struct Config {
     pub hosts_dirs: Vec<PathBuf>,
     /// The `User-Agent` of every request.
     pub user_agent: String,
-    /// Registries (`host`, `host:port` or an address block such as `10.0.0.0/8`) whose certificate is not verified and which
+    /// Registries (`host`, `host:port`, an address block such as `10.0.0.0/8`, or `*`) whose certificate is not verified and which
     /// may answer in plain HTTP, as dockerd's `insecure-registries`. Registries on this machine are treated so in any case.
     pub insecure: Vec<String>,
     /// Proxies on the way out.

@@ -1,0 +1,192 @@
+//! What is remembered of images: only what can be read again at any moment.
+//!
+//! Documents never change under their digest, nor does the size of a committed snapshot, so both are
+//! kept while some image uses them. The list itself is kept for a few seconds, and only as long as
+//! the image records are the same.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use containerd::images::Image;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::ImageFacts;
+use super::documents::{Config, Index, Manifest};
+use super::turns::Turns;
+
+/// Layers of all pulls together that load at once.
+const DOWNLOADS: usize = 12;
+/// Documents kept; an image has two or three.
+const MAX_DOCUMENTS: usize = 8192;
+/// Layers whose size is kept.
+const MAX_SIZES: usize = 65_536;
+/// How long facts are believed that may change without a trace in the image records: what is there
+/// of an image, and what is unpacked.
+const BELIEVED: Duration = Duration::from_secs(10);
+
+/// The engine's memory of images.
+#[derive(Debug)]
+pub struct Cache {
+    documents: Mutex<HashMap<String, Document>>,
+    sizes: Mutex<HashMap<String, u64>>,
+    facts: Mutex<Option<Listed>>,
+    /// Counts what we did to images ourselves.
+    changes: AtomicU64,
+    turns: Turns,
+    downloads: Semaphore,
+}
+
+/// A parsed document.
+#[derive(Clone, Debug)]
+pub(crate) enum Document {
+    Index(Arc<Index>),
+    Manifest(Arc<Manifest>),
+    Config(Arc<Config>),
+}
+
+/// The facts of all images at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) records: Arc<Vec<Image>>,
+    /// By target digest.
+    pub(crate) facts: Arc<HashMap<String, Arc<ImageFacts>>>,
+    changes: u64,
+    read_at: Instant,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            documents: Mutex::default(),
+            sizes: Mutex::default(),
+            facts: Mutex::default(),
+            changes: AtomicU64::new(0),
+            turns: Turns::default(),
+            downloads: Semaphore::new(DOWNLOADS),
+        }
+    }
+}
+
+impl Cache {
+    /// We changed something about images.
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A number that differs when we changed something meanwhile.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Who works on which blob or layer.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// A place among the downloads.
+    pub(crate) async fn download_line(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.downloads.acquire().await.ok()
+    }
+
+    /// What is known of all images, if it is about exactly these records and fresh.
+    pub(crate) fn listed(&self, records: &[Image]) -> Option<Listed> {
+        let known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.as_ref()?;
+        let fresh = known.read_at.elapsed() < BELIEVED && known.changes == self.changes();
+        (fresh && known.records.as_slice() == records).then(|| known.clone())
+    }
+
+    /// Remembers what is known of all images, as of `changes`.
+    pub(crate) fn keep(
+        &self,
+        records: Vec<Image>,
+        facts: HashMap<String, Arc<ImageFacts>>,
+        changes: u64,
+    ) -> Listed {
+        let listed = Listed {
+            records: Arc::new(records),
+            facts: Arc::new(facts),
+            changes,
+            read_at: Instant::now(),
+        };
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed.clone());
+        listed
+    }
+
+    pub(crate) fn document(&self, digest: &str) -> Option<Document> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    pub(crate) fn keep_document(&self, digest: &str, document: Document) {
+        let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut documents, MAX_DOCUMENTS);
+        documents.insert(digest.to_owned(), document);
+    }
+
+    pub(crate) fn size(&self, chain_id: &str) -> Option<u64> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).get(chain_id).copied()
+    }
+
+    pub(crate) fn keep_size(&self, chain_id: &str, size: u64) {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut sizes, MAX_SIZES);
+        sizes.insert(chain_id.to_owned(), size);
+    }
+
+    /// Forgets what no image of the list uses any more.
+    pub(crate) fn forget_unused(&self, is_used: impl Fn(&str) -> bool) {
+        self.documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|digest, _| is_used(digest));
+        self.sizes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|chain_id, _| is_used(chain_id));
+    }
+}
+
+/// A full memory starts anew: that costs a few reads, and no bookkeeping of who used what when.
+fn bound<T>(map: &mut HashMap<String, T>, most: usize) {
+    if map.len() >= most {
+        map.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_believed_while_nothing_changes() {
+        let cache = Cache::default();
+        assert!(cache.listed(&[]).is_none());
+        cache.keep(Vec::new(), HashMap::new(), cache.changes());
+        assert!(cache.listed(&[]).is_some());
+        cache.changed();
+        assert!(cache.listed(&[]).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_not_believed_for_long() {
+        let cache = Cache::default();
+        cache.keep(Vec::new(), HashMap::new(), cache.changes());
+        tokio::time::sleep(BELIEVED).await;
+        assert!(cache.listed(&[]).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let cache = Cache::default();
+        for number in 0..=MAX_SIZES {
+            cache.keep_size(&number.to_string(), 1);
+        }
+        assert!(cache.sizes.lock().unwrap().len() <= MAX_SIZES);
+        cache.forget_unused(|_| false);
+        assert_eq!(cache.sizes.lock().unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! Inspecting one image (moby `daemon/containerd/image_inspect.go`).
+
+use containerd::images::Image;
+use jiff::Timestamp;
+use names::Platform;
+
+use super::list::summary;
+use super::{Descriptor, ImageDetails};
+use crate::{Engine, Error, Result};
+
+impl Engine {
+    /// Everything about one image, for one platform: the given one exactly, else the one that runs best here, else any.
+    ///
+    /// # Errors
+    /// [`Error::InvalidReference`], [`Error::NoSuchImage`], [`Error::AmbiguousImage`]; [`Error::NoSuchPlatform`] only if a
+    /// platform was given.
+    pub async fn inspect_image(
+        &self,
+        typed: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ImageDetails> {
+        let found = self.find_image(typed).await?;
+        let records = self.image_records(&found.record.target.digest).await?;
+        if records.is_empty() {
+            // Removed between the two calls.
+            return Err(Error::NoSuchImage(found.selector.to_string()));
+        }
+        let target = Descriptor::from(found.record.target.clone());
+        let facts = self.image_facts(&target).await?;
+        let best = facts.best(platform);
+        if let (None, Some(platform)) = (best, platform) {
+            return Err(Error::NoSuchPlatform {
+                image: typed.to_owned(),
+                platform: platform.to_string(),
+            });
+        }
+        let mut summary =
+            summary(&records.iter().collect::<Vec<_>>(), &facts, &self.inventory().now());
+        let mut details = ImageDetails {
+            config_json: Vec::new(),
+            diff_ids: Vec::new(),
+            last_tag_time: last_tag_time(&records),
+            snapshotter: self.settings().snapshotter.clone(),
+            summary: summary.clone(),
+        };
+        if let Some(best) = best {
+            summary.size = best.size();
+            if let Some(config) = best.config.as_deref() {
+                summary.created = config.created;
+                summary.labels.clone_from(&config.labels);
+                details.diff_ids.clone_from(&config.diff_ids);
+            }
+            if platform.is_some() {
+                summary.id.clone_from(&best.descriptor.digest);
+                summary.target = best.descriptor.clone();
+            }
+            details.config_json =
+                self.read_document(&best.config_digest).await?.unwrap_or_default();
+            details.summary = summary;
+        }
+        Ok(details)
+    }
+}
+
+fn last_tag_time(records: &[Image]) -> Option<Timestamp> {
+    records.iter().filter_map(|record| Timestamp::try_from(record.updated_at).ok()).max()
+}

@@ -1,0 +1,143 @@
+//! Work on images that leaves nothing behind unless it succeeds.
+//!
+//! While an image is pulled or unpacked, only a lease protects what is there already. The lease ends
+//! with the work: at once when it succeeded, with everything it held when it failed, and by the
+//! supervisor when the future that did the work was dropped. After a crash the next start finds the
+//! lease by its mark; if nobody does, it ends after a day.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use containerd::{Client, Labels};
+
+use super::turns::Turn;
+use crate::repair::LEASE_MARK;
+use crate::{Engine, Result, random};
+
+/// As long as Go's client leases (containerd `lease.go`): longer than any pull.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Tries to clean up while containerd is away, and the pause between them.
+const CLEANUP_TRIES: u32 = 20;
+
+/// A lease, and the uploads begun under it.
+#[derive(Debug)]
+pub(crate) struct WorkLease {
+    engine: Engine,
+    id: String,
+    client: Client,
+    uploads: Uploads,
+    /// Something is to be cleaned up when this is dropped.
+    armed: bool,
+}
+
+/// Uploads that are under way; each keeps its turn until it is stored or thrown away, so that nobody
+/// of us begins it anew while it is being thrown away.
+type Uploads = Arc<Mutex<HashMap<String, Turn>>>;
+
+impl WorkLease {
+    /// A new lease; `purpose` (`pull`) is its mark.
+    pub(crate) async fn begin(engine: &Engine, purpose: &str) -> Result<Self> {
+        let id = format!("nerdctld-{purpose}-{:032x}", u128::from_ne_bytes(random::bytes()?));
+        let client = engine.containerd().with_lease(&id);
+        // Armed before the call: it may be dropped when containerd has already made the lease.
+        let lease =
+            Self { engine: engine.clone(), id, client, uploads: Uploads::default(), armed: true };
+        let mark = Labels::from([(LEASE_MARK.to_owned(), purpose.to_owned())]);
+        let made =
+            engine.containerd().create_lease(&lease.id, mark, Some(SystemTime::now() + LIFE)).await;
+        match made {
+            Ok(_) => Ok(lease),
+            Err(error) => {
+                lease.disarm();
+                Err(engine.containerd_error("protect an image's content", error))
+            }
+        }
+    }
+
+    /// containerd under the lease.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The upload `name` begins; it is thrown away with the lease unless it is stored first.
+    pub(crate) fn uploading(&self, name: &str, turn: Turn) {
+        lock(&self.uploads).insert(name.to_owned(), turn);
+    }
+
+    /// The upload `name` is stored, or somebody else's.
+    pub(crate) fn uploaded(&self, name: &str) {
+        lock(&self.uploads).remove(name);
+    }
+
+    /// The work succeeded: an image record protects what was made.
+    pub(crate) async fn finish(mut self) {
+        self.armed = false;
+        if let Err(error) = self.engine.containerd().delete_lease(&self.id, false).await {
+            tracing::warn!(lease = self.id, %error, "a lease could not be ended; it ends by itself within a day");
+        }
+    }
+
+    /// The work failed: what it made goes before the error is told.
+    pub(crate) async fn abandon(mut self) {
+        let cleanup = self.cleanup();
+        self.armed = false;
+        // Even if the client leaves during it.
+        let _ = self.engine.supervisor().detached(cleanup).await;
+    }
+
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+
+    fn cleanup(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (client, id) = (self.engine.containerd().clone(), self.id.clone());
+        let uploads: Vec<_> = lock(&self.uploads).drain().collect();
+        async move {
+            for (name, turn) in uploads {
+                persistently("throw an upload away", || client.abort_ingest(&name)).await;
+                drop(turn);
+            }
+            // Synchronous: half-unpacked layers are gone when this returns.
+            persistently("end a lease", || client.delete_lease(&id, true)).await;
+        }
+    }
+}
+
+impl Drop for WorkLease {
+    fn drop(&mut self) {
+        if self.armed {
+            tracing::info!(lease = self.id, "work on an image was cancelled");
+            self.engine.supervisor().spawn_operation(self.cleanup());
+        }
+    }
+}
+
+/// Tries again while containerd is away; what is gone already is done.
+async fn persistently<F, Fut>(what: &str, step: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = containerd::Result<()>>,
+{
+    for _ in 0..CLEANUP_TRIES {
+        match step().await {
+            Ok(()) => return,
+            Err(error) if error.is_not_found() => return,
+            Err(error) if error.is_unavailable() => tokio::time::sleep(Engine::RETRY).await,
+            Err(error) => {
+                tracing::warn!(%error, "could not {what}");
+                return;
+            }
+        }
+    }
+    tracing::warn!("could not {what}: containerd does not answer");
+}
+
+fn lock(uploads: &Uploads) -> std::sync::MutexGuard<'_, HashMap<String, Turn>> {
+    uploads.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,401 @@
+//! Pulling: from a reference to an image record, with everything it needs in the store and unpacked.
+//!
+//! The order is containerd's (containerd `client/pull.go`): lease, resolve, index, manifest, config,
+//! layers (unpacked while later ones still load), image record, end of the lease. The record comes
+//! last, because it is what makes the image visible; until then only the lease protects what came.
+//! A pull belongs to its client: when that leaves, nothing of it stays.
+
+mod layers;
+
+use containerd::Labels;
+use containerd::images::{ImagePatch, NewImage};
+use jiff::Timestamp;
+use names::{ImageRef, Platform};
+use registry::Repository;
+
+use super::documents::{Config, Index, Kind, Manifest};
+use super::fetch::Fetcher;
+use super::lease::WorkLease;
+use super::naming::dangling_name;
+use super::progress::{self, Progress, Pull};
+use super::remote::{open_repository, remote_error};
+use super::unpack::snapshot_label;
+use super::{Descriptor, PullEvent, PullRequest};
+use crate::error::Class;
+use crate::events::{Event, EventType};
+use crate::{Engine, Error, Result};
+
+/// Indexes within indexes that are followed.
+const MAX_DEPTH: usize = 4;
+
+impl Engine {
+    /// Pulls an image; a name without tag and digest means all its tags. Dropping the answer cancels the pull.
+    ///
+    /// The first message may be an error: [`Error::PullAccessDenied`], [`Error::ManifestNotFound`],
+    /// [`Error::NoMatchingManifest`], [`Error::Unauthorized`], [`Error::TooManyRequests`] as the registry says;
+    /// [`Error::BadContent`] for what is not what its digest says.
+    #[must_use]
+    pub fn pull_image(&self, request: PullRequest) -> Pull {
+        let (progress, pull) = progress::channel();
+        let engine = self.clone();
+        self.supervisor().spawn(async move {
+            tokio::select! {
+                () = progress.abandoned() => {
+                    tracing::info!(image = %request.image, "the client left, its pull is cancelled");
+                }
+                outcome = engine.pull(&request, &progress) => {
+                    if let Err(error) = &outcome {
+                        tracing::info!(image = %request.image, error = error.message(), "pull failed");
+                    }
+                    progress.end(outcome).await;
+                }
+            }
+        });
+        pull
+    }
+
+    async fn pull(&self, request: &PullRequest, progress: &Progress) -> Result<()> {
+        // docker.io/library/scratch is nothing that can be pulled (moby image_routes.go, validateRepoName).
+        if request.image.familiar_name() == "scratch" {
+            return Err(Error::ReservedImageName);
+        }
+        let repository = open_repository(self, request).await?;
+        if !request.image.is_name_only() {
+            return Box::pin(self.pull_one(&repository, request, progress)).await;
+        }
+        let tags = repository.tags().await.map_err(|error| remote_error(&request.image, error))?;
+        for tag in tags {
+            let Ok(image) = request.image.clone().with_tag(&tag) else {
+                tracing::warn!(tag, "the registry lists a tag that cannot be one");
+                continue;
+            };
+            let request = PullRequest { image, ..request.clone() };
+            let repository = open_repository(self, &request).await?;
+            Box::pin(self.pull_one(&repository, &request, progress)).await?;
+        }
+        Ok(())
+    }
+
+    async fn pull_one(
+        &self,
+        repository: &Repository,
+        request: &PullRequest,
+        progress: &Progress,
+    ) -> Result<()> {
+        let lease = WorkLease::begin(self, "pull").await?;
+        let job = Job {
+            engine: self,
+            lease: &lease,
+            fetcher: Fetcher::new(self, &lease, repository),
+            repository,
+            request,
+            progress,
+        };
+        match job.run().await {
+            Ok(done) => {
+                lease.finish().await;
+                self.image_cache().changed();
+                progress.tell(done).await;
+                Ok(())
+            }
+            Err(error) => {
+                lease.abandon().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// One tag or digest being pulled.
+struct Job<'a> {
+    engine: &'a Engine,
+    lease: &'a WorkLease,
+    fetcher: Fetcher<'a>,
+    repository: &'a Repository,
+    request: &'a PullRequest,
+    progress: &'a Progress,
+}
+
+/// The chosen manifest.
+struct Chosen {
+    descriptor: Descriptor,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+}
+
+impl Job<'_> {
+    async fn run(&self) -> Result<PullEvent> {
+        let image = &self.request.image;
+        let name = image.to_string();
+        let before = self.present_target(&name).await?;
+        let target = self.resolve().await?;
+        let chosen = self.choose(&target).await?;
+        self.progress.tell(pulling_from(image)).await;
+        let labels = if chosen.manifest.is_image() {
+            self.fetch_image(&chosen).await?
+        } else {
+            self.fetch_artifact(&chosen.manifest).await?;
+            Labels::new()
+        };
+        self.fetcher
+            .store(&chosen.descriptor, &chosen.bytes, manifest_labels(&chosen.manifest))
+            .await?;
+        self.record(&name, &target, before.as_deref()).await?;
+        self.publish(labels);
+        let newer = before.as_deref() != Some(target.digest.as_str());
+        Ok(PullEvent::Done { digest: target.digest, image: image.familiar(), newer })
+    }
+
+    /// What the name stands for now.
+    async fn present_target(&self, name: &str) -> Result<Option<String>> {
+        match self.engine.containerd().get_image(name).await {
+            Ok(image) => Ok(Some(image.target.digest)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => {
+                Err(self.engine.containerd_error(format!("look for image {name}"), error))
+            }
+        }
+    }
+
+    async fn resolve(&self) -> Result<Descriptor> {
+        let found = self.repository.resolve().await;
+        let found = found.map_err(|error| remote_error(&self.request.image, error))?;
+        Ok(Descriptor {
+            media_type: found.media_type,
+            digest: found.digest.to_string(),
+            size: found.size,
+            ..Descriptor::default()
+        })
+    }
+
+    /// Follows indexes to the manifest of the platform, and stores them on the way.
+    async fn choose(&self, target: &Descriptor) -> Result<Chosen> {
+        let wanted = self.request.platform.clone().unwrap_or_else(Platform::host);
+        let mut descriptor = target.clone();
+        for _ in 0..MAX_DEPTH {
+            match Kind::of(&descriptor.media_type) {
+                Kind::Manifest => {
+                    let bytes = self.fetcher.read(&descriptor).await?;
+                    let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
+                    return Ok(Chosen { descriptor, manifest, bytes });
+                }
+                Kind::Index => {
+                    let bytes = self.fetcher.read(&descriptor).await?;
+                    let index = Index::parse(&descriptor.digest, &bytes)?;
+                    self.fetcher.store(&descriptor, &bytes, index_labels(&index)).await?;
+                    let best = best_manifest(&index, &wanted);
+                    descriptor = best.cloned().ok_or_else(|| no_match(&wanted))?;
+                }
+                Kind::Schema1 => return Err(schema1(&self.request.image)),
+                Kind::Config | Kind::Layer | Kind::Other => {
+                    let problem = format!(
+                        "{} is no image but {:?}",
+                        descriptor.digest, descriptor.media_type
+                    );
+                    return Err(Error::BadContent(problem));
+                }
+            }
+        }
+        Err(Error::BadContent(format!("{} has indexes within indexes", target.digest)))
+    }
+
+    /// Config and layers of something to run; answers with the labels in its config.
+    async fn fetch_image(&self, chosen: &Chosen) -> Result<Labels> {
+        let descriptor = &chosen.manifest.config;
+        let bytes = self.fetcher.read(descriptor).await?;
+        let config = Config::parse(&descriptor.digest, &bytes)?;
+        self.check_platform(chosen, &config)?;
+        let top = config.chain_ids.last().cloned();
+        // A reference to a snapshot that is still to come does no harm, and saves a write later.
+        let label = top.map(|top| (snapshot_label(&self.engine.settings().snapshotter), top));
+        self.fetcher.store(descriptor, &bytes, label.into_iter().collect()).await?;
+        layers::fetch_and_unpack(self, &chosen.manifest, &config).await?;
+        Ok(config.labels)
+    }
+
+    /// Only the config says what a manifest without an index is for. Who asked for a platform wants that; who did not gets
+    /// what there is.
+    fn check_platform(&self, chosen: &Chosen, config: &Config) -> Result<()> {
+        match &self.request.platform {
+            Some(wanted)
+                if chosen.descriptor.platform.is_none()
+                    && wanted.rank(&config.platform).is_none() =>
+            {
+                Err(no_match(wanted))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is not to be run is only stored.
+    async fn fetch_artifact(&self, manifest: &Manifest) -> Result<()> {
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            self.fetcher.blob(blob, Labels::new(), |_| {}).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the image record. The image that the name stood for stays, without a name, as dockerd keeps it
+    /// (moby `daemon/containerd/soft_delete.go`).
+    async fn record(&self, name: &str, target: &Descriptor, before: Option<&str>) -> Result<()> {
+        let failed = |error| self.engine.containerd_error(format!("record image {name}"), error);
+        if before.is_some_and(|before| before != target.digest) {
+            self.engine.keep_without_name(name).await?;
+        }
+        let client = self.lease.client();
+        loop {
+            let new = NewImage {
+                name: name.to_owned(),
+                labels: Labels::new(),
+                target: target.clone().into(),
+            };
+            match client.create_image(new).await {
+                Ok(_) => break,
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => return Err(failed(error)),
+            }
+            let patch = ImagePatch { target: Some(target.clone().into()), ..ImagePatch::default() };
+            match client.update_image(name, patch).await {
+                Ok(_) => break,
+                // Removed between the two calls.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        match client.delete_image(&dangling_name(&target.digest), false).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// moby `daemon/containerd/image_events.go`.
+    fn publish(&self, mut attributes: Labels) {
+        let image = &self.request.image;
+        attributes.insert("name".to_owned(), image.familiar_name());
+        self.engine.hub().publish(Event {
+            kind: EventType::Image,
+            action: "pull".to_owned(),
+            actor: image.familiar(),
+            attributes,
+            at: Timestamp::now(),
+        });
+    }
+}
+
+fn pulling_from(image: &ImageRef) -> PullEvent {
+    PullEvent::PullingFrom {
+        repository: image.path().to_owned(),
+        reference: image.tag().map_or_else(|| image.to_string(), str::to_owned),
+    }
+}
+
+/// The entry that runs best on `wanted`. One without a platform fits anything, but last; attestations fit nothing
+/// (containerd `images/image.go`, `Manifest`).
+fn best_manifest<'a>(index: &'a Index, wanted: &Platform) -> Option<&'a Descriptor> {
+    let usable = index.manifests.iter().filter(|entry| !is_attestation(entry));
+    let usable =
+        usable.filter(|entry| matches!(Kind::of(&entry.media_type), Kind::Manifest | Kind::Index));
+    let ranked = usable.filter_map(|entry| {
+        let rank =
+            entry.platform.as_ref().map_or(Some(usize::MAX), |platform| wanted.rank(platform));
+        rank.map(|rank| (rank, entry))
+    });
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+}
+
+/// Provenance and the like, which BuildKit puts beside the images of an index.
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
+    let unknown =
+        |platform: &Platform| platform.os() == "unknown" && platform.architecture() == "unknown";
+    entry.annotations.contains_key("vnd.docker.reference.type")
+        || entry.platform.as_ref().is_some_and(unknown)
+}
+
+/// What keeps the children of an index alive: all of them, also those that are not here (containerd
+/// `images/handlers.go`, `SetChildrenMappedLabels`).
+fn index_labels(index: &Index) -> Labels {
+    let labels = index.manifests.iter().enumerate();
+    labels
+        .map(|(n, entry)| (format!("containerd.io/gc.ref.content.m.{n}"), entry.digest.clone()))
+        .collect()
+}
+
+fn manifest_labels(manifest: &Manifest) -> Labels {
+    let layers = manifest.layers.iter().enumerate();
+    let mut labels: Labels = layers
+        .map(|(n, layer)| (format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.clone()))
+        .collect();
+    labels.insert("containerd.io/gc.ref.content.config".to_owned(), manifest.config.digest.clone());
+    labels
+}
+
+fn no_match(wanted: &Platform) -> Error {
+    Error::NoMatchingManifest { platform: wanted.to_string() }
+}
+
+/// moby `daemon/internal/distribution/errors.go`.
+fn schema1(image: &ImageRef) -> Error {
+    let message = format!(
+        "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. Suggest the \
+         author of {image} to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. More \
+         information at https://docs.docker.com/go/deprecated-image-specs/"
+    );
+    Error::Registry { message, class: Class::Invalid }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn entry(name: &str, platform: Option<&str>) -> Descriptor {
+        Descriptor {
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            digest: name.to_owned(),
+            size: 1,
+            platform: platform.map(|platform| platform.parse().unwrap()),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    fn best(entries: &[Descriptor], wanted: &str) -> Option<String> {
+        let index = Index { manifests: entries.to_vec() };
+        best_manifest(&index, &wanted.parse().unwrap()).map(|entry| entry.digest.clone())
+    }
+
+    #[test]
+    fn the_best_platform_is_chosen() {
+        let attestation = Descriptor {
+            annotations: [(
+                "vnd.docker.reference.type".to_owned(),
+                "attestation-manifest".to_owned(),
+            )]
+            .into(),
+            ..entry("attestation", None)
+        };
+        let entries = [
+            attestation,
+            entry("any", None),
+            entry("386", Some("linux/386")),
+            entry("amd64", Some("linux/amd64")),
+            entry("amd64 again", Some("linux/amd64")),
+            entry("unknown", Some("unknown/unknown")),
+        ];
+        assert_eq!(best(&entries, "linux/amd64").as_deref(), Some("amd64"));
+        assert_eq!(best(&entries, "linux/arm64").as_deref(), Some("any"));
+        assert_eq!(best(&entries[2..], "linux/arm64"), None);
+        assert_eq!(best(&entries[..1], "linux/amd64"), None);
+    }
+
+    #[test]
+    fn children_are_kept_alive_by_position() {
+        let labels = index_labels(&Index { manifests: vec![entry("a", None), entry("b", None)] });
+        assert_eq!(labels["containerd.io/gc.ref.content.m.1"], "b");
+        let labels =
+            manifest_labels(&Manifest { config: entry("c", None), layers: vec![entry("l", None)] });
+        assert_eq!(labels["containerd.io/gc.ref.content.config"], "c");
+        assert_eq!(labels["containerd.io/gc.ref.content.l.0"], "l");
+    }
+}

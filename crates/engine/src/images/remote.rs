@@ -1,0 +1,150 @@
+//! Between the engine and registries: settings and credentials in, Docker's errors out.
+
+use names::ImageRef;
+use registry::{Access, Credentials as RegistryCredentials, Registry, Repository, Secret};
+
+use super::{Credentials, PullRequest};
+use crate::error::Class;
+use crate::handle::Settings;
+use crate::system::LoginOutcome;
+use crate::{Engine, Error, Result};
+
+/// The client of all registries.
+///
+/// # Errors
+/// None today; what can be wrong with a host's files is told by the operation that needs it.
+pub(crate) fn registry_client(settings: &Settings) -> Result<Registry> {
+    let insecure = if settings.insecure_registry { vec!["*".to_owned()] } else { Vec::new() };
+    Ok(Registry::new(registry::Config {
+        hosts_dirs: settings.hosts_dirs.clone(),
+        user_agent: concat!("nerdctld/", env!("CARGO_PKG_VERSION")).to_owned(),
+        insecure,
+        proxies: registry::Proxies::from_lookup(|name| std::env::var(name).ok()),
+        patience: registry::Patience::default(),
+    }))
+}
+
+/// The repository of an image, on behalf of whoever asked for the pull.
+pub(crate) async fn open_repository(engine: &Engine, request: &PullRequest) -> Result<Repository> {
+    let credentials = (!request.credentials.is_empty()).then(|| for_registry(&request.credentials));
+    let access = Access { credentials, headers: request.meta_headers.clone() };
+    engine
+        .registry()
+        .repository(&request.image, access)
+        .await
+        .map_err(|error| Error::failed("find the registry's host", error))
+}
+
+fn for_registry(credentials: &Credentials) -> RegistryCredentials {
+    RegistryCredentials {
+        username: credentials.username.clone(),
+        password: Secret::new(&credentials.password),
+        identity_token: Secret::new(&credentials.identity_token),
+        registry_token: Secret::new(&credentials.registry_token),
+        server_address: credentials.server_address.clone(),
+    }
+}
+
+/// A registry's refusal in Docker's words (moby `daemon/containerd/{image_pull,registry_errors}.go`).
+pub(crate) fn remote_error(image: &ImageRef, error: registry::Error) -> Error {
+    use registry::Error as Remote;
+    match error {
+        Remote::NotFound { .. } => Error::ManifestNotFound { reference: image.to_string() },
+        Remote::Denied { .. } => {
+            Error::PullAccessDenied { name: image.familiar_name(), detail: format!(": {error}") }
+        }
+        Remote::NoCredentials { .. } => Error::Registry {
+            message: format!(
+                "failed to resolve reference \"{image}\": pull access denied, repository does not exist or may \
+                 require authorization: authorization failed: no basic auth credentials"
+            ),
+            class: Class::NotFound,
+        },
+        Remote::Unauthorized { .. } => Error::Unauthorized(format!("error from registry: {error}")),
+        Remote::TooManyRequests { answer, .. } if answer.message.is_empty() => {
+            Error::TooManyRequests("too many requests".to_owned())
+        }
+        Remote::TooManyRequests { answer, .. } => Error::TooManyRequests(answer.message),
+        Remote::DigestMismatch { .. } | Remote::TooLarge { .. } => {
+            Error::BadContent(format!("failed to pull \"{image}\": {error}: failed precondition"))
+        }
+        other => Error::failed(format!("failed to resolve reference \"{image}\""), other),
+    }
+}
+
+impl Engine {
+    /// Whether a registry takes these credentials.
+    ///
+    /// # Errors
+    /// [`Error::Unauthorized`] if it does not; [`Error::Failed`] if it cannot be asked.
+    pub async fn check_login(&self, credentials: &Credentials) -> Result<LoginOutcome> {
+        match self.registry().check_login(&for_registry(credentials)).await {
+            Ok(login) => Ok(LoginOutcome {
+                status: "Login Succeeded".to_owned(),
+                identity_token: login.identity_token.reveal().to_owned(),
+            }),
+            Err(
+                error @ (registry::Error::Unauthorized { .. }
+                | registry::Error::Denied { .. }
+                | registry::Error::NoCredentials { .. }),
+            ) => Err(Error::Unauthorized(error.to_string())),
+            Err(error) => Err(Error::failed(
+                format!("login attempt to {:?} failed", credentials.server_address),
+                error,
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry::Answer;
+
+    use super::*;
+
+    #[test]
+    fn refusals_speak_docker() {
+        let image: ImageRef = "ghost:1".parse().unwrap();
+        let host = || "r.example".to_owned();
+        let answer = |code: &str, message: &str| Answer {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        };
+        let rows = [
+            (
+                registry::Error::Denied { host: host(), answer: Answer::default() },
+                "pull access denied for ghost, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                Class::NotFound,
+            ),
+            (
+                registry::Error::NotFound {
+                    what: "x".into(),
+                    answer: answer("MANIFEST_UNKNOWN", "manifest unknown"),
+                },
+                "failed to resolve reference \"docker.io/library/ghost:1\": docker.io/library/ghost:1: not found",
+                Class::NotFound,
+            ),
+            (
+                registry::Error::Unauthorized {
+                    host: host(),
+                    answer: answer("", "incorrect username or password"),
+                },
+                "error from registry: unauthorized: incorrect username or password",
+                Class::Unauthorized,
+            ),
+            (
+                registry::Error::TooManyRequests {
+                    host: host(),
+                    answer: answer("TOOMANYREQUESTS", "slow down"),
+                    retry_after: None,
+                },
+                "toomanyrequests: slow down",
+                Class::Internal,
+            ),
+        ];
+        for (given, text, class) in rows {
+            let error = remote_error(&image, given);
+            assert_eq!((error.message().as_str(), error.class()), (text, class));
+        }
+    }
+}

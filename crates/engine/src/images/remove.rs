@@ -1,0 +1,297 @@
+//! Removing names, and with the last one the image (moby `daemon/containerd/image_delete.go`).
+//!
+//! | Typed | What goes |
+//! |---|---|
+//! | a name that is not the only one | that name, whoever uses the image |
+//! | the only name of an image that no container uses | name and image |
+//! | the only name of an image that a container uses | nothing; with force the name |
+//! | an id | all names and the image; several names, or stopped containers, need force; a running container forbids it |
+//!
+//! Names of the same repository by digest count as one with its only tag. What Kubernetes runs, or
+//! has pinned, stays: the kubelet would not know where its image went.
+
+use containerd::images::Image;
+use jiff::Timestamp;
+use names::ImageRef;
+
+use super::Removed;
+use super::list::uses;
+use super::naming::{is_dangling, reference_of};
+use super::resolve::Found;
+use crate::containers::{Container, Owner};
+use crate::events::{Event, EventType};
+use crate::{Engine, Error, Result};
+
+/// What may stand against a removal.
+#[derive(Clone, Copy)]
+struct Checks {
+    stopped_containers: bool,
+    several_names: bool,
+}
+
+impl Engine {
+    /// Removes what was typed, and tells what went.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::AmbiguousImage`], [`Error::InvalidReference`]; [`Error::ImageInUse`] if it must stay.
+    pub async fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<Removed>> {
+        let found = self.find_image(typed).await?;
+        // Two removals of one image see each other's work.
+        let _turn =
+            self.image_cache().turns().take(&format!("image {}", found.record.target.digest)).await;
+        let all = self.image_records(&found.record.target.digest).await?;
+        if all.is_empty() {
+            return Err(Error::NoSuchImage(found.selector.to_string()));
+        }
+        let removed = self.remove_found(typed, &found, &all, force).await;
+        self.image_cache().changed();
+        removed
+    }
+
+    async fn remove_found(
+        &self,
+        typed: &str,
+        found: &Found,
+        all: &[Image],
+        force: bool,
+    ) -> Result<Vec<Removed>> {
+        let mut checks = Checks { stopped_containers: !force, several_names: !force };
+        if !found.by_name || is_dangling(&found.record) {
+            return self.remove_all(typed, found, all, checks).await;
+        }
+        let same = same_reference(&found.record, all);
+        if same.len() != all.len() {
+            return self.untag(typed, &same).await;
+        }
+        // All names are this one, by tag and by digest.
+        checks.several_names = false;
+        let Some(user) = self.users(all).into_iter().next() else {
+            return self.remove_all(typed, found, all, checks).await;
+        };
+        let familiar = familiar(&found.record);
+        if !force {
+            let reason = format!(
+                "container {} is using its referenced image {}",
+                short(user.id.as_str()),
+                short_digest(all)
+            );
+            return Err(Error::ImageInUse { image: familiar, force: "must be forced", reason });
+        }
+        self.check_kubernetes(typed, all, all)?;
+        // The container needs the content: only the name goes.
+        if all.len() == 1 {
+            self.keep_without_name(&found.record.name).await?;
+        }
+        self.delete_record(&found.record.name, false).await?;
+        self.publish(&found.record, "untag", Some(&familiar));
+        Ok(vec![Removed::Untagged(familiar)])
+    }
+
+    /// Takes names away from an image that keeps others.
+    async fn untag(&self, typed: &str, records: &[&Image]) -> Result<Vec<Removed>> {
+        let records: Vec<Image> = records.iter().copied().cloned().collect();
+        self.check_kubernetes(typed, &records, &records)?;
+        let mut removed = Vec::new();
+        for record in &records {
+            self.delete_record(&record.name, false).await?;
+            let familiar = familiar(record);
+            self.publish(record, "untag", Some(&familiar));
+            removed.push(Removed::Untagged(familiar));
+        }
+        Ok(removed)
+    }
+
+    /// Takes all names away and the image with them.
+    async fn remove_all(
+        &self,
+        typed: &str,
+        found: &Found,
+        all: &[Image],
+        checks: Checks,
+    ) -> Result<Vec<Removed>> {
+        self.check_conflicts(all, checks)?;
+        self.check_kubernetes(typed, all, all)?;
+        let mut removed = Vec::new();
+        for (at, record) in all.iter().enumerate() {
+            // Waits for the garbage collector once, after the last name.
+            self.delete_record(&record.name, at + 1 == all.len()).await?;
+            if reference_of(record).is_some() {
+                let familiar = familiar(record);
+                self.publish(record, "untag", Some(&familiar));
+                removed.push(Removed::Untagged(familiar));
+            }
+        }
+        let digest = found.record.target.digest.clone();
+        self.publish(&found.record, "delete", Some(&digest));
+        removed.push(Removed::Deleted(digest));
+        Ok(removed)
+    }
+
+    fn check_conflicts(&self, all: &[Image], checks: Checks) -> Result<()> {
+        let users = self.users(all);
+        let conflict =
+            |force, reason| Err(Error::ImageInUse { image: short_digest(all), force, reason });
+        if let Some(running) =
+            users.iter().find(|container| container.state.phase.counts_as_running())
+        {
+            let reason =
+                format!("image is being used by running container {}", short(running.id.as_str()));
+            return conflict("cannot be forced", reason);
+        }
+        if let Some(stopped) = users.first().filter(|_| checks.stopped_containers) {
+            let reason =
+                format!("image is being used by stopped container {}", short(stopped.id.as_str()));
+            return conflict("must be forced", reason);
+        }
+        if checks.several_names && all.len() > 1 {
+            return conflict(
+                "must be forced",
+                "image is referenced in multiple repositories".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses to take away what the kubelet manages and uses, or has pinned.
+    fn check_kubernetes(&self, typed: &str, going: &[Image], all: &[Image]) -> Result<()> {
+        if self.settings().manage_cri {
+            return Ok(());
+        }
+        let is = |image: &Image, key: &str, value: &str| {
+            image.labels.get(key).is_some_and(|found| found == value)
+        };
+        let pinned = going.iter().any(|image| is(image, "io.cri-containerd.pinned", "pinned"));
+        let managed = going.iter().any(|image| is(image, "io.cri-containerd.image", "managed"));
+        let pod = self.users(all).into_iter().find_map(|container| match &container.owner {
+            Owner::Kubernetes { namespace, pod, .. } => Some(format!("{namespace}/{pod}")),
+            _ => None,
+        });
+        let reason = match pod {
+            _ if pinned => "image is pinned by Kubernetes".to_owned(),
+            Some(pod) if managed => format!("image is being used by the Kubernetes pod {pod}"),
+            _ => return Ok(()),
+        };
+        Err(Error::ImageInUse { image: typed.to_owned(), force: "cannot be forced", reason })
+    }
+
+    /// The containers made of an image, pods' and nerdctl's included.
+    fn users(&self, all: &[Image]) -> Vec<std::sync::Arc<Container>> {
+        let Some(digest) = all.first().map(|image| image.target.digest.as_str()) else {
+            return Vec::new();
+        };
+        let names: Vec<&str> = all.iter().map(|image| image.name.as_str()).collect();
+        let snapshot = self.inventory().now();
+        let users = snapshot.entries().filter(|entry| uses(&entry.container, digest, &names));
+        users.map(|entry| std::sync::Arc::clone(&entry.container)).collect()
+    }
+
+    async fn delete_record(&self, name: &str, sync: bool) -> Result<()> {
+        match self.containerd().delete_image(name, sync).await {
+            Ok(()) => Ok(()),
+            // Somebody else was faster.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(self.containerd_error(format!("remove image {name}"), error)),
+        }
+    }
+
+    fn publish(&self, record: &Image, action: &str, name: Option<&str>) {
+        let attributes =
+            name.map(|name| ("name".to_owned(), name.to_owned())).into_iter().collect();
+        let (actor, at) = (record.target.digest.clone(), Timestamp::now());
+        self.hub().publish(Event {
+            kind: EventType::Image,
+            action: action.to_owned(),
+            actor,
+            attributes,
+            at,
+        });
+    }
+}
+
+/// The records that go with one name: of its tag, and those of its repository by digest unless it has other tags
+/// (moby `getSameReferences`).
+fn same_reference<'a>(record: &Image, all: &'a [Image]) -> Vec<&'a Image> {
+    let Some(typed) = reference_of(record) else {
+        return all.iter().filter(|image| image.name == record.name).collect();
+    };
+    let mut same = Vec::new();
+    let mut by_digest = Vec::new();
+    let mut tag = typed.tag().map(str::to_owned);
+    let mut other_tags = false;
+    for image in all {
+        let Some(reference) = reference_of(image) else {
+            // Names that are none go with the rest.
+            same.push(image);
+            continue;
+        };
+        if reference.repository() != typed.repository() {
+            continue;
+        }
+        match reference.tag() {
+            Some(found) if tag.as_deref().is_none_or(|tag| tag == found) => {
+                tag = Some(found.to_owned());
+                same.push(image);
+            }
+            Some(_) => other_tags = true,
+            None => by_digest.push(image),
+        }
+    }
+    if !other_tags {
+        same.extend(by_digest);
+    }
+    same
+}
+
+fn familiar(record: &Image) -> String {
+    record
+        .name
+        .parse::<ImageRef>()
+        .map_or_else(|_| record.name.clone(), |reference| reference.familiar())
+}
+
+fn short(id: &str) -> &str {
+    let hex = id.split_once(':').map_or(id, |(_, hex)| hex);
+    hex.get(..12).unwrap_or(hex)
+}
+
+fn short_digest(all: &[Image]) -> String {
+    all.first().map(|image| short(&image.target.digest).to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use containerd::Labels;
+
+    use super::*;
+
+    fn record(name: &str) -> Image {
+        Image {
+            name: name.to_owned(),
+            labels: Labels::new(),
+            target: containerd::Descriptor::default(),
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn same(typed: &str, others: &[&str]) -> Vec<String> {
+        let all: Vec<Image> = [typed].iter().chain(others).map(|name| record(name)).collect();
+        same_reference(&all[0], &all).into_iter().map(|image| image.name.clone()).collect()
+    }
+
+    #[test]
+    fn digests_of_the_repository_go_with_its_only_tag() {
+        let by_digest = format!("docker.io/library/a@sha256:{}", "a".repeat(64));
+        assert_eq!(
+            same("docker.io/library/a:1", &[&by_digest]),
+            ["docker.io/library/a:1", &by_digest]
+        );
+        assert_eq!(
+            same("docker.io/library/a:1", &[&by_digest, "docker.io/library/a:2"]),
+            ["docker.io/library/a:1"]
+        );
+        assert_eq!(same("docker.io/library/a:1", &["quay.io/b:1"]), ["docker.io/library/a:1"]);
+    }
+}
