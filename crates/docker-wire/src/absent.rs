@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Empty {}
 
-/// Whether the value is Go's zero value (`0`, `false`, an empty list of a struct's defaults).
+/// Whether the value is Go's zero value: `0`, `false`, an empty text.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

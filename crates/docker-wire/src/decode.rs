@@ -7,9 +7,9 @@
 //! - A struct is never read from a list, a number never from a text.
 //! - Invalid UTF-8 becomes U+FFFD.
 //!
-//! serde_json does none of the first four by itself. So a body is parsed into a [`Value`] first, and
-//! [`adapter`] shows that tree to serde the way Go would see it. It relies on `deserialize_struct` being given
-//! the list of field names; `#[serde(flatten)]` takes that list away and must not be used in requests.
+//! serde_json does little of that by itself. So a body is parsed into a [`Value`] first, and `decode/adapter.rs`
+//! shows that tree to serde the way Go would see it. It relies on `deserialize_struct` being given the list of
+//! field names; `#[serde(flatten)]` takes that list away and must not be used in requests.
 //! serde_json's limit of 128 levels keeps both steps from exhausting the stack.
 //!
 //! Source: Go `encoding/json`; moby `daemon/server/httputils/httputils.go` (`ReadJSON`) for the messages.
@@ -35,7 +35,8 @@ pub enum DecodeError {
     /// It is not JSON.
     #[error("invalid JSON")]
     Syntax(#[source] serde_json::Error),
-    /// It is JSON of the wrong shape, for example a text where a number is meant. Says where (keys joined by dots, list positions in brackets), what was found and what was expected.
+    /// It is JSON of the wrong shape, for example a text where a number is meant. Says where (keys joined by
+    /// dots, list positions in brackets), what was found and what was expected.
     #[error("invalid JSON: {0}")]
     Shape(String),
 }
@@ -80,7 +81,7 @@ pub(crate) fn from_value_within<T: DeserializeOwned>(value: &Value) -> Result<T,
 /// The names of those fields of `T` that the value sets to something other than `null`, `""`, `0`, `false`,
 /// `[]` or `{}`, as dotted paths in Docker's spelling: `HostConfig.CapAdd`, `HostConfig.RestartPolicy.Name`.
 ///
-/// Lists and maps count as a whole. Unknown keys are not named. A value that is no `T` yields what was
+/// Lists and maps count as a whole, and an array of zeros is zero. Unknown keys are not named. A value that is no `T` yields what was
 /// understood before the first mistake.
 #[must_use]
 pub fn set_fields<T: DeserializeOwned>(value: &Value) -> Vec<String> {
@@ -341,7 +342,7 @@ mod tests {
         )
         .unwrap();
         let set = set_fields::<Outer>(&value);
-        assert_eq!(set, ["Small", "On", "Cmd", "Inner.Number", "Inners", "Size"]);
+        assert_eq!(set, ["Small", "On", "Cmd", "Inner.Number", "Inners"]);
     }
 
     #[test]

@@ -295,8 +295,9 @@ fn elements(list: Option<Vec<Option<String>>>) -> BTreeSet<String> {
 
 /// Values that match exactly or as regular expressions, not anchored: `name` filters.
 ///
-/// A value that is no regular expression still matches exactly. The engine takes linear time, so that nobody
-/// can make us search forever.
+/// A value that is no regular expression still matches exactly; so do the few expressions that Go knows and this
+/// engine does not, such as classes of Unicode. The engine takes linear time, so that nobody can make us search
+/// forever.
 #[derive(Clone, Debug)]
 pub struct Patterns {
     exact: BTreeSet<String>,

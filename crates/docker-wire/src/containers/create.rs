@@ -23,7 +23,7 @@ pub struct ContainerCreateRequest {
 
 /// What stands beside the configuration.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, expecting = "an object")]
 struct Beside {
     host_config: Option<HostConfig>,
     networking_config: Option<NetworkingConfig>,
@@ -118,7 +118,7 @@ mod tests {
             refused(r#"{"Tty":1}"#),
             "invalid JSON: Tty: invalid type: integer `1`, expected a boolean"
         );
-        assert!(refused("[]").starts_with("invalid JSON: invalid type: sequence"));
+        assert_eq!(refused("[]"), "invalid JSON: invalid type: sequence, expected an object");
     }
 
     #[test]

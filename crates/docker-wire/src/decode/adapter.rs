@@ -86,15 +86,7 @@ impl<'v, 'p> Adapter<'v, 'p> {
 
     /// Notes this value, if it is wanted and is not Go's zero value.
     fn record(&self) {
-        let is_zero = match self.value {
-            Value::Null | Value::Bool(false) => true,
-            Value::Bool(true) => false,
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::Object(object) => object.is_empty(),
-        };
-        if let Some(seen) = self.seen.filter(|_| !is_zero) {
+        if let Some(seen) = self.seen.filter(|_| !is_zero(self.value)) {
             seen.borrow_mut().push(self.place.to_string());
         }
     }
@@ -117,6 +109,18 @@ impl<'v, 'p> Adapter<'v, 'p> {
     /// Lists and maps count as a whole, so what is inside them is not noted.
     fn elements(&self, list: &'v [Value]) -> Elements<'v, 'p> {
         Elements { list: list.iter(), index: 0, place: self.place, padding: 0 }
+    }
+}
+
+/// Whether Go would call the value zero.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
     }
 }
 
@@ -201,13 +205,16 @@ impl<'v> Deserializer<'v> for Adapter<'v, '_> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, Failure> {
-        self.record();
         let list = match self.value {
             Value::Null => &[][..],
             Value::Array(list) => list.as_slice(),
             _ => return Err(Failure::invalid_type(self.unexpected(), &visitor)),
         };
         let kept = &list[..list.len().min(len)];
+        // Unlike a list, an array of zeros is zero: clients without a terminal send a console of [0,0].
+        if !kept.iter().all(is_zero) {
+            self.record();
+        }
         visitor.visit_seq(Elements { padding: len - kept.len(), ..self.elements(kept) })
     }
 
