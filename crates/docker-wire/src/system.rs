@@ -14,8 +14,8 @@ pub use disk_usage::{
     BuildCachePruneResponse, BuildCacheRecord, DiskUsage, DiskUsageTotals, LegacyDiskUsage,
 };
 pub use info::{
-    Commit, ContainerdInfo, ContainerdNamespaces, FirewallInfo, IndexInfo, Info, PluginsInfo,
-    RegistryServiceConfig, Runtime, SwarmInfo, SwarmPeer,
+    Commit, ContainerdInfo, ContainerdNamespaces, DeviceInfo, FirewallInfo, IndexInfo, Info,
+    NetworkAddressPool, NriInfo, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, SwarmPeer,
 };
 
 use crate::absent::is_default;

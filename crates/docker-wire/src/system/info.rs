@@ -138,12 +138,21 @@ pub struct Info {
     /// Only with a licence.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub product_license: String,
+    /// From which new networks get their subnets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub default_address_pools: Vec<NetworkAddressPool>,
     /// What guards the host's ports; from 1.49 on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firewall_backend: Option<FirewallInfo>,
     /// Where device descriptions lie; never null.
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
+    /// Devices that can be asked for by name; from 1.50 on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DeviceInfo>,
+    /// How the node resource interface is set; from 1.53 on.
+    #[serde(rename = "NRI", skip_serializing_if = "Option::is_none")]
+    pub nri: Option<NriInfo>,
     /// Which containerd is used; from 1.46 on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containerd: Option<ContainerdInfo>,
@@ -275,6 +284,36 @@ pub struct Commit {
     /// The same again; up to 1.48, else old clients print a note.
     #[serde(rename = "Expected", skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+}
+
+/// Subnets for new networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NetworkAddressPool {
+    /// All of them: `172.16.0.0/12`.
+    pub base: String,
+    /// The prefix length of each, in bits.
+    pub size: u8,
+}
+
+/// A device that can be asked for by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Who found it: `cdi`.
+    #[serde(rename = "Source")]
+    pub source: String,
+    /// Its name: `vendor.com/gpu=0`.
+    #[serde(rename = "ID")]
+    pub id: String,
+}
+
+/// How the node resource interface is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NriInfo {
+    /// What to know about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub info: Vec<[String; 2]>,
 }
 
 /// What guards the host's ports.
