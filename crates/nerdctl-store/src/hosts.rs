@@ -226,3 +226,117 @@ impl HostsStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::locks::LOCK_DEADLINE;
+
+    fn store(dir: &Path) -> HostsStore {
+        HostsStore::new(dir.join("etchosts/default"), dir, LOCK_DEADLINE)
+    }
+
+    fn id(id: &str) -> ContainerId {
+        id.parse().unwrap()
+    }
+
+    fn meta(id: &str, address: &str) -> HostsMeta {
+        let result = serde_json::json!({"cniVersion": "1.1.0", "ips": [{"address": address}]});
+        HostsMeta {
+            id: id.to_owned(),
+            networks: Some(BTreeMap::from([(
+                "bridge".to_owned(),
+                result.as_object().unwrap().clone(),
+            )])),
+            hostname: format!("{id}-host"),
+            name: format!("name-of-{id}"),
+            ..HostsMeta::default()
+        }
+    }
+
+    #[test]
+    fn announcements_are_those_of_nerdctl() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let mut one = meta("one", "10.4.0.2/24");
+        one.extra_hosts.insert("db".into(), "192.0.2.9".into());
+        store.acquire(&one).unwrap();
+        let file = dir.path().join("etchosts/default/one/meta.json");
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            concat!(
+                r#"{"ID":"one","Networks":{"bridge":{"cniVersion":"1.1.0","ips":[{"address":"10.4.0.2/24"}]}},"#,
+                r#""Hostname":"one-host","ExtraHosts":{"db":"192.0.2.9"},"Name":"name-of-one","Domainname":""}"#
+            )
+        );
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(store.hosts_path(&id("one"))).unwrap().mode() & 0o777, 0o644);
+        assert_eq!(store.meta(&id("one")).unwrap(), Some(one));
+
+        let host = HostsMeta { networks: None, ..meta("two", "") };
+        store.acquire(&host).unwrap();
+        let text = fs::read_to_string(dir.path().join("etchosts/default/two/meta.json")).unwrap();
+        assert!(text.contains(r#""Networks":null"#), "{text}");
+    }
+
+    #[test]
+    fn what_others_have_changes_all_files_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let hosts = store.allocate(&id("one"), b"10.0.0.1 mine\n").unwrap();
+        let inode = fs::metadata(&hosts).unwrap().ino();
+        store.acquire(&meta("one", "10.4.0.2/24")).unwrap();
+        store.acquire(&meta("two", "10.4.0.3/24")).unwrap();
+        let text = || fs::read_to_string(&hosts).unwrap();
+        assert!(text().starts_with("10.0.0.1 mine\n# <nerdctl>\n"), "{}", text());
+        assert!(text().contains("10.4.0.3        two-host name-of-two\n"));
+
+        store.rename(&id("two"), "renamed").unwrap();
+        assert!(text().contains("10.4.0.3        two-host renamed\n"));
+
+        assert!(store.forget_networks(&id("two")).unwrap());
+        assert!(!store.forget_networks(&id("two")).unwrap());
+        assert!(!text().contains("10.4.0.3"));
+        assert_eq!(store.meta(&id("two")).unwrap().unwrap().networks, Some(BTreeMap::new()));
+
+        assert!(store.release(&id("two")).unwrap());
+        assert!(!store.release(&id("two")).unwrap());
+        assert!(store.hosts_path(&id("two")).exists(), "it is still mounted");
+        store.delete(&id("two")).unwrap();
+        assert!(!store.hosts_path(&id("two")).exists());
+        assert_eq!(fs::metadata(&hosts).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn damaged_neighbours_are_skipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        for (neighbour, text) in
+            [("bad", "{"), ("null", r#"{"ID":"null","Networks":{"bridge":null}}"#)]
+        {
+            fs::create_dir_all(dir.path().join("etchosts/default").join(neighbour)).unwrap();
+            fs::write(dir.path().join("etchosts/default").join(neighbour).join("meta.json"), text)
+                .unwrap();
+        }
+        store.acquire(&meta("one", "10.4.0.2/24")).unwrap();
+        assert!(fs::read_to_string(store.hosts_path(&id("one"))).unwrap().contains("one-host"));
+        assert_eq!(store.meta(&id("bad")).unwrap(), None);
+        assert!(!store.forget_networks(&id("absent")).unwrap());
+        assert!(matches!(store.rename(&id("absent"), "x"), Err(StoreError::NoHostsEntry { .. })));
+    }
+
+    #[test]
+    fn an_announcement_of_go_without_maps_is_read() {
+        let meta: HostsMeta = serde_json::from_str(
+            r#"{"ID":"a","Networks":null,"Hostname":"h","ExtraHosts":null,"Name":""}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            meta,
+            HostsMeta { id: "a".into(), hostname: "h".into(), ..HostsMeta::default() }
+        );
+    }
+}

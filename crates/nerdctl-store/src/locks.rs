@@ -139,3 +139,112 @@ fn open_for_lock(path: &Path) -> Result<File> {
         .open(path)
         .during("open", path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::fs::MetadataExt;
+    use std::process::{Child, ChildStdout, Command, Stdio};
+
+    use super::*;
+
+    const HOLD: &str = "LOCKS_TEST_HOLD";
+    const SHORT: Duration = Duration::from_millis(30);
+
+    /// Another process that holds a lock until it is told to end.
+    struct Holder {
+        child: Child,
+        stdout: BufReader<ChildStdout>,
+    }
+
+    impl Holder {
+        fn start(path: &Path) -> Self {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "locks::tests::a_lock_excludes_other_processes", "--nocapture"])
+                .env(HOLD, path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdout = BufReader::new(child.stdout.take().unwrap());
+            let locked = stdout.by_ref().lines().any(|line| line.unwrap().contains("locked"));
+            assert!(locked, "the other process got no lock");
+            Self { child, stdout }
+        }
+
+        fn end(mut self) {
+            drop(self.child.stdin.take());
+            self.stdout.read_to_end(&mut Vec::new()).unwrap();
+            self.child.wait().unwrap();
+        }
+    }
+
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    fn hold_until_told(path: &Path) {
+        let _lock = FileLock::acquire(path, Mode::Exclusive, LOCK_DEADLINE).unwrap();
+        writeln!(std::io::stdout(), "locked").unwrap();
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_excludes_other_processes() {
+        if let Some(path) = std::env::var_os(HOLD) {
+            return hold_until_told(Path::new(&path));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let holder = Holder::start(dir.path());
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            let error = FileLock::acquire(dir.path(), mode, SHORT).unwrap_err();
+            assert!(
+                matches!(&error, StoreError::LockHeld { path, .. } if path == dir.path()),
+                "{error}"
+            );
+        }
+        let waiting = std::thread::spawn({
+            let path = dir.path().to_owned();
+            move || FileLock::acquire(&path, Mode::Exclusive, LOCK_DEADLINE).map(drop)
+        });
+        holder.end();
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_killed_process_holds_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Holder::start(dir.path()));
+        drop(FileLock::acquire(dir.path(), Mode::Exclusive, LOCK_DEADLINE).unwrap());
+    }
+
+    #[test]
+    fn readers_share() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = conflists(dir.path(), Mode::Shared, SHORT).unwrap();
+        let second = conflists(dir.path(), Mode::Shared, SHORT).unwrap();
+        assert!(conflists(dir.path(), Mode::Exclusive, SHORT).is_err());
+        drop((first, second));
+        drop(conflists(dir.path(), Mode::Exclusive, SHORT).unwrap());
+    }
+
+    #[test]
+    fn lock_files_are_those_of_nerdctl() {
+        let dir = tempfile::tempdir().unwrap();
+        let netconf = dir.path().join("net.d");
+        let locks = [
+            cni_concurrency(&netconf, SHORT).unwrap(),
+            conflists(&netconf, Mode::Exclusive, SHORT).unwrap(),
+            oplock(&dir.path().join("state"), SHORT).unwrap(),
+        ];
+        let paths = ["net.d/.cni-concurrency.lock", "net.d/.nerdctl.lock", "state/oplock"];
+        for (lock, path) in locks.iter().zip(paths) {
+            assert_eq!(lock.path(), dir.path().join(path));
+        }
+        assert_eq!(std::fs::metadata(locks[0].path()).unwrap().mode() & 0o777, 0o600);
+        assert!(locks[2].path().is_dir());
+    }
+}

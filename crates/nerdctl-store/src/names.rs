@@ -104,3 +104,85 @@ impl NameStore {
         self.directory.join(name.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::locks::LOCK_DEADLINE;
+
+    fn store(dir: &std::path::Path) -> NameStore {
+        NameStore::new(dir.join("names/default"), LOCK_DEADLINE)
+    }
+
+    fn name(name: &str) -> ContainerName {
+        name.parse().unwrap()
+    }
+
+    fn id(id: &str) -> ContainerId {
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn a_name_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.acquire(&name("web"), &id("one")).unwrap();
+        store.acquire(&name("web"), &id("one")).unwrap();
+        let error = store.acquire(&name("web"), &id("two")).unwrap_err();
+        assert_eq!(error.to_string(), r#"name "web" is already used by ID "one""#);
+        assert_eq!(store.owner(&name("web")).unwrap().as_deref(), Some("one"));
+
+        let file = dir.path().join("names/default/web");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one", "without a newline");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_its_owner_frees_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.acquire(&name("web"), &id("one")).unwrap();
+        let error = store.release(&name("web"), &id("two")).unwrap_err();
+        assert_eq!(error.to_string(), r#"name "web" belongs to ID "one", not to "two""#);
+        assert!(store.release(&name("web"), &id("one")).unwrap());
+        assert!(!store.release(&name("web"), &id("one")).unwrap(), "twice is nothing");
+        assert_eq!(store.owner(&name("web")).unwrap(), None);
+    }
+
+    #[test]
+    fn renaming_frees_the_old_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let web = id("one");
+        store.acquire(&name("web"), &web).unwrap();
+        store.acquire(&name("api"), &id("two")).unwrap();
+        assert!(matches!(
+            store.rename(&name("web"), &web, &name("api")),
+            Err(StoreError::NameTaken { .. })
+        ));
+        assert!(matches!(
+            store.rename(&name("api"), &web, &name("x1")),
+            Err(StoreError::NameOfAnother { .. })
+        ));
+        assert!(matches!(
+            store.rename(&name("zz"), &web, &name("x1")),
+            Err(StoreError::NameNotInUse { .. })
+        ));
+        store.rename(&name("web"), &web, &name("front")).unwrap();
+        assert_eq!(store.owner(&name("web")).unwrap(), None);
+        assert_eq!(store.owner(&name("front")).unwrap().as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn an_empty_file_of_a_crash_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        fs::create_dir_all(dir.path().join("names/default")).unwrap();
+        fs::write(dir.path().join("names/default/web"), "").unwrap();
+        store.acquire(&name("web"), &id("one")).unwrap();
+        assert_eq!(store.owner(&name("web")).unwrap().as_deref(), Some("one"));
+    }
+}

@@ -49,7 +49,9 @@ impl ResolvConf {
             let mut values = words.map(str::to_owned);
             match keyword {
                 Some("nameserver") => {
-                    found.nameservers.extend(values.next().filter(|value| address(value).is_some()))
+                    found
+                        .nameservers
+                        .extend(values.next().filter(|value| address(value).is_some()));
                 }
                 Some("search") => found.search = values.collect(),
                 Some("options") => found.options = values.collect(),

@@ -295,3 +295,131 @@ fn decode<T: DeserializeOwned>(path: &Path, bytes: Option<Vec<u8>>) -> Result<Op
         .map(Some)
         .map_err(|source| StoreError::Malformed { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::locks::LOCK_DEADLINE;
+
+    fn state(dir: &Path) -> StateDir {
+        let state = StateDir::new(dir.join("containers/default/abc"), "abc", dir, LOCK_DEADLINE);
+        state.create().unwrap();
+        state
+    }
+
+    fn text(path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn mode(path: impl AsRef<Path>) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn files_are_those_of_nerdctl() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        state.write_hostname("web").unwrap();
+        state.write_resolv_conf("nameserver 8.8.8.8\n").unwrap();
+        state.create_log_file().unwrap();
+        let config = LogConfig {
+            driver: "json-file".into(),
+            opts: BTreeMap::from([("max-size".into(), "10m".into())]),
+            address: "/run/containerd/containerd.sock".into(),
+        };
+        state.write_log_config(&config).unwrap();
+        let ports = NetworkConfig {
+            port_mappings: vec![PortMapping {
+                host_port: 8080,
+                container_port: 80,
+                protocol: "tcp".into(),
+                host_ip: "0.0.0.0".into(),
+            }],
+        };
+
+        assert_eq!(
+            (text(state.hostname_path()).as_str(), mode(state.hostname_path())),
+            ("web\n", 0o644)
+        );
+        assert_eq!(mode(state.resolv_conf_path()), 0o644);
+        assert_eq!((text(state.log_path()).as_str(), mode(state.log_path())), ("", 0o600));
+        assert!(state.log_path().ends_with("abc/abc-json.log"));
+        assert_eq!(
+            text(state.path().join("log-config.json")),
+            r#"{"driver":"json-file","opts":{"max-size":"10m"},"address":"/run/containerd/containerd.sock"}"#
+        );
+        assert_eq!(state.log_config().unwrap(), Some(config));
+
+        let file = state.path().join("network-config.json");
+        state.set_network_config(&NetworkConfig::default()).unwrap();
+        assert_eq!((text(&file).as_str(), mode(&file)), ("{}", 0o600));
+        state.set_network_config(&ports).unwrap();
+        assert_eq!(
+            text(&file),
+            r#"{"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"tcp","HostIP":"0.0.0.0"}]}"#
+        );
+        assert_eq!(state.network_config().unwrap(), ports);
+        assert_eq!(mode(state.path()), 0o700);
+    }
+
+    #[test]
+    fn what_is_not_there_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        assert_eq!(state.log_config().unwrap(), None);
+        assert_eq!(state.network_config().unwrap(), NetworkConfig::default());
+        assert_eq!(state.lifecycle().unwrap(), Lifecycle::default());
+        assert_eq!(state.last_exit().unwrap(), None);
+        assert!(!state.forget_exit().unwrap());
+        fs::write(state.path().join("lifecycle.json"), "").unwrap();
+        assert_eq!(state.lifecycle().unwrap(), Lifecycle::default(), "an empty file of a crash");
+        fs::write(state.path().join("lifecycle.json"), "{").unwrap();
+        assert!(matches!(state.lifecycle(), Err(StoreError::Malformed { .. })));
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_recorded_once_it_is_the_last_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let run = |second| Run { pid: 42, started_at: at(second) };
+        let record = |run| ExitRecord { exit_code: 137, finished_at: at(9), oom_killed: true, run };
+
+        state.update_lifecycle(|lifecycle| lifecycle.begin(run(1))).unwrap();
+        assert!(state.record_exit(&record(Some(run(1)))).unwrap());
+        assert_eq!(
+            text(state.path().join("exit.json")),
+            concat!(
+                r#"{"exit_code":137,"finished_at":"1970-01-01T00:00:09Z","oom_killed":true,"pid":42,"#,
+                r#""started_at":"1970-01-01T00:00:01Z"}"#
+            )
+        );
+        assert_eq!(state.exit_of(run(1)).unwrap(), Some(record(Some(run(1)))));
+        assert_eq!(state.exit_of(run(2)).unwrap(), None);
+
+        state.update_lifecycle(|lifecycle| lifecycle.begin(run(2))).unwrap();
+        assert!(!state.record_exit(&record(Some(run(1)))).unwrap());
+
+        assert!(state.record_exit(&record(None)).unwrap(), "a run without name");
+        assert_eq!(state.last_exit().unwrap(), Some(record(None)));
+        assert!(state.forget_exit().unwrap());
+    }
+
+    #[test]
+    fn removal_takes_all_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        drop(state.oplock().unwrap());
+        fs::create_dir(state.shm_path()).unwrap();
+        fs::write(state.shm_path().join("x"), "").unwrap();
+        state.remove_all().unwrap();
+        assert!(!state.exists());
+        state.remove_all().unwrap();
+    }
+}

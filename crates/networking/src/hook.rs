@@ -121,7 +121,9 @@ impl HookSettings {
             Some("createRuntime") => HookEvent::CreateRuntime,
             Some("postStop") => HookEvent::PostStop,
             _ => {
-                return Err(HookUsage::UnknownEvent { event: event.to_string_lossy().into_owned() });
+                return Err(HookUsage::UnknownEvent {
+                    event: event.to_string_lossy().into_owned(),
+                });
             }
         };
         let get = |name: &str| {
