@@ -33,6 +33,8 @@
 //! and terminals · [`frames`] attach and log streams · [`runner`] the test program's loop · [`lying`] a registry that
 //! tampers with what passes.
 //!
+//! The benchmark (`make bench`) is a program of its own on top of the same rig: `src/bin/bench/`, its rows in `rows.rs`.
+//!
 //! The clean-up does not depend on the test program: its end, however it comes, closes a pipe; the sandbox's first
 //! process then exits, the kernel kills every process of its PID namespace, and a guard outside removes cgroups and
 //! files. See [`sandbox`].

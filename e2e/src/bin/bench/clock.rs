@@ -1,0 +1,55 @@
+//! When to stop: after a time, or when somebody presses Ctrl-C.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::{Context, Result};
+use rustix::process::{Signal, getpid, kill_process};
+
+/// The time of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    began: Instant,
+    limit: Duration,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Clock {
+    /// Starts it, and listens for Ctrl-C: the first one ends the run after the repetition at hand, with the table so far
+    /// and the ordinary clean-up; the second one ends this process, and sandboxes clean up without it.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub(crate) fn start(limit: Duration) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new()
+            .name("ctrl-c".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    while tokio::signal::ctrl_c().await.is_ok() {
+                        if flag.swap(true, Ordering::Relaxed) {
+                            let _ = kill_process(getpid(), Signal::KILL);
+                        }
+                    }
+                });
+            })
+            .context("a thread for Ctrl-C")?;
+        Ok(Self { began: Instant::now(), limit, interrupted })
+    }
+
+    /// Why nothing further is to be measured, if so.
+    pub(crate) fn over(&self) -> Option<&'static str> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Some("interrupted");
+        }
+        (self.began.elapsed() > self.limit).then_some("no time left")
+    }
+
+    /// Since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}

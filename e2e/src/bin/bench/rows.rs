@@ -1,0 +1,349 @@
+//! The rows of the table, as data: what is measured, with how many containers there, and how often.
+
+use std::time::Duration;
+
+use crate::memory::Kind;
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Less is better.
+    Milliseconds,
+    /// Less is better.
+    Mebibytes,
+    /// Millions of bytes a second; more is better.
+    MegabytesPerSecond,
+}
+
+impl Unit {
+    /// As it stands behind a row's name.
+    pub(crate) fn symbol(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Mebibytes => "MiB",
+            Self::MegabytesPerSecond => "MB/s",
+        }
+    }
+}
+
+/// What is asked until there is an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// `_ping`.
+    Ping,
+    /// The list of all containers.
+    List,
+}
+
+/// The network of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// Only a loopback.
+    None,
+    /// The default bridge.
+    Bridge,
+}
+
+/// Which half of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CniCommand {
+    /// Attach.
+    Add,
+    /// Detach.
+    Del,
+}
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Measure {
+    /// From the start of the process, its containerd running, to the first answer.
+    Start(Answer),
+    /// The daemon's memory now, or after a list.
+    Memory {
+        /// Which memory.
+        kind: Kind,
+        /// Whether a list of all containers comes first.
+        after_list: bool,
+    },
+    /// The memory that each running container adds beside the daemon: shim, monitor.
+    MemoryBeside,
+    /// The list of all containers.
+    List(Clients),
+    /// The description of one container.
+    Inspect(Clients),
+    /// The list while one container's shim is stopped.
+    ListHung,
+    /// The description of the container whose shim is stopped.
+    InspectHung,
+    /// Create, start, wait, remove of `true`.
+    Life {
+        /// Its network.
+        network: Network,
+        /// How many at once.
+        at_once: usize,
+    },
+    /// From start to end of a container that writes this many bytes in lines of [`LINE`].
+    LogWrite(usize),
+    /// The log of such a container, read to its end.
+    LogRead(usize),
+    /// The CNI plugins of the default bridge alone.
+    Cni(CniCommand),
+}
+
+/// How many ask at the same time, and how often each in one repetition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clients {
+    /// Connections, each with a thread of its own.
+    pub(crate) count: usize,
+    /// Requests of each, one after the other.
+    pub(crate) requests: usize,
+}
+
+/// Length of a line of log, its end included.
+pub(crate) const LINE: usize = 100;
+
+/// How often something is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repeat {
+    /// Repetitions before those that count.
+    pub(crate) warm_up: usize,
+    /// At least this many, however long they take.
+    pub(crate) least: usize,
+    /// At most this many.
+    pub(crate) most: usize,
+    /// No further one after this time, for each daemon.
+    pub(crate) budget: Duration,
+}
+
+/// One row.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    /// What filters look at.
+    pub(crate) name: String,
+    /// What it is, in a few words.
+    pub(crate) what: String,
+    /// What its numbers count.
+    pub(crate) unit: Unit,
+    /// What is measured.
+    pub(crate) measure: Measure,
+    /// How many created containers there must be.
+    pub(crate) containers: usize,
+    /// How often.
+    pub(crate) repeat: Repeat,
+}
+
+/// Row by row, in an order in which the number of containers only grows.
+pub(crate) fn all(quick: bool) -> Vec<Row> {
+    let repeats = Repeats { quick };
+    let log = if quick { 8_000_000 } else { 24_000_000 };
+    let sizes: &[usize] = if quick { &[10, 100] } else { &[10, 100, 1000] };
+    let mut rows = idle(repeats);
+    rows.extend(lives(repeats));
+    rows.extend(logs(repeats, log));
+    for &size in sizes {
+        rows.extend(reads(repeats, size));
+        if size == 100 {
+            rows.extend(hung(repeats, size));
+        }
+    }
+    rows.extend(loaded(repeats, sizes.last().copied().unwrap_or_default()));
+    rows
+}
+
+/// Repetitions by the kind of thing.
+#[derive(Debug, Clone, Copy)]
+struct Repeats {
+    quick: bool,
+}
+
+impl Repeats {
+    /// What takes a moment: many.
+    fn requests(self) -> Repeat {
+        let budget = Duration::from_millis(if self.quick { 700 } else { 2500 });
+        Repeat { warm_up: 1, least: 2, most: 200, budget }
+    }
+
+    /// What starts processes.
+    fn runs(self) -> Repeat {
+        let budget = Duration::from_millis(if self.quick { 1500 } else { 5000 });
+        Repeat { warm_up: 1, least: 2, most: 20, budget }
+    }
+
+    /// What takes a second or more.
+    fn long(self) -> Repeat {
+        let (least, seconds) = if self.quick { (2, 2) } else { (3, 6) };
+        Repeat { warm_up: 0, least, most: 5, budget: Duration::from_secs(seconds) }
+    }
+
+    /// What is just read.
+    fn once() -> Repeat {
+        Repeat { warm_up: 0, least: 1, most: 1, budget: Duration::ZERO }
+    }
+}
+
+fn idle(repeats: Repeats) -> Vec<Row> {
+    let mut rows = memory("memory.idle", "idle", false, 0);
+    rows.push(Row {
+        name: "start".into(),
+        what: "spawn to first `_ping`".into(),
+        unit: Unit::Milliseconds,
+        measure: Measure::Start(Answer::Ping),
+        containers: 0,
+        repeat: Repeat { warm_up: 1, ..repeats.long() },
+    });
+    rows
+}
+
+fn memory(name: &str, state: &str, after_list: bool, containers: usize) -> Vec<Row> {
+    [(Kind::Resident, "", "resident"), (Kind::Private, ".private", "private")]
+        .into_iter()
+        .map(|(kind, suffix, word)| Row {
+            name: format!("{name}{suffix}"),
+            what: format!("daemon {state}: {word}"),
+            unit: Unit::Mebibytes,
+            measure: Measure::Memory { kind, after_list },
+            containers,
+            repeat: Repeats::once(),
+        })
+        .collect()
+}
+
+fn lives(repeats: Repeats) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (network, word) in [(Network::None, "none"), (Network::Bridge, "bridge")] {
+        for at_once in [1, 8] {
+            let (suffix, words) = crowd(at_once);
+            rows.push(Row {
+                name: format!("life.{word}{suffix}"),
+                what: format!("create, start, wait, remove; network {word}{words}"),
+                unit: Unit::Milliseconds,
+                measure: Measure::Life { network, at_once },
+                containers: 0,
+                repeat: repeats.runs(),
+            });
+        }
+    }
+    for (command, word) in [(CniCommand::Add, "add"), (CniCommand::Del, "del")] {
+        rows.push(Row {
+            name: format!("cni.{word}"),
+            what: format!("CNI plugins of the default bridge: {word}"),
+            unit: Unit::Milliseconds,
+            measure: Measure::Cni(command),
+            containers: 0,
+            repeat: repeats.runs(),
+        });
+    }
+    rows
+}
+
+fn logs(repeats: Repeats, bytes: usize) -> Vec<Row> {
+    let row = |name: &str, what: String, measure| Row {
+        name: name.into(),
+        what,
+        unit: Unit::MegabytesPerSecond,
+        measure,
+        containers: 0,
+        repeat: repeats.long(),
+    };
+    let megabytes = bytes / 1_000_000;
+    vec![
+        row(
+            "logs.write",
+            format!("start to end of a container that writes {megabytes} MB in lines of {LINE}"),
+            Measure::LogWrite(bytes),
+        ),
+        row("logs.read", format!("`GET logs` of {megabytes} MB"), Measure::LogRead(bytes)),
+        Row {
+            name: "memory.beside".into(),
+            what: "private, beside the daemon, for each running container".into(),
+            unit: Unit::Mebibytes,
+            measure: Measure::MemoryBeside,
+            containers: 0,
+            repeat: Repeats::once(),
+        },
+    ]
+}
+
+fn reads(repeats: Repeats, size: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for count in [1, 32] {
+        let (suffix, words) = crowd(count);
+        // A long list for many is slow enough to be measured with one request each.
+        let requests = if count == 1 || size >= 1000 { 1 } else { 4 };
+        let list = Measure::List(Clients { count, requests });
+        let inspect = Measure::Inspect(Clients { count, requests: if count == 1 { 1 } else { 4 } });
+        for (verb, measure) in [("list", list), ("inspect", inspect)] {
+            // One round of a thousand for 32 can take half a minute.
+            let slow = count > 1 && size >= 1000 && verb == "list";
+            let (warm_up, least) = if slow { (0, 1) } else { (1, 2) };
+            rows.push(Row {
+                name: format!("{verb}.{size}{suffix}"),
+                what: format!("{verb} with {size} containers{words}"),
+                unit: Unit::Milliseconds,
+                measure,
+                containers: size,
+                repeat: Repeat { warm_up, least, ..repeats.requests() },
+            });
+        }
+    }
+    rows
+}
+
+fn hung(repeats: Repeats, size: usize) -> Vec<Row> {
+    let rows = [
+        ("list", format!("list of {size} while one more has a stopped shim"), Measure::ListHung),
+        ("inspect", "inspect of a container whose shim is stopped".into(), Measure::InspectHung),
+    ];
+    rows.map(|(verb, what, measure)| Row {
+        name: format!("{verb}.{size}.hung"),
+        what,
+        unit: Unit::Milliseconds,
+        measure,
+        containers: size,
+        repeat: repeats.requests(),
+    })
+    .into()
+}
+
+fn loaded(repeats: Repeats, size: usize) -> Vec<Row> {
+    let mut rows =
+        memory(&format!("memory.{size}"), &format!("after a list of {size}"), true, size);
+    for (name, what, answer) in [
+        (format!("start.{size}"), "spawn to first `_ping`", Answer::Ping),
+        (format!("start.{size}.list"), "spawn to first list", Answer::List),
+    ] {
+        rows.push(Row {
+            name,
+            what: format!("{what}, {size} containers there"),
+            unit: Unit::Milliseconds,
+            measure: Measure::Start(answer),
+            containers: size,
+            repeat: Repeat { most: 3, ..repeats.long() },
+        });
+    }
+    rows
+}
+
+fn crowd(count: usize) -> (String, String) {
+    match count {
+        1 => (String::new(), String::new()),
+        _ => (format!(".x{count}"), format!(", {count} at once")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_only_become_more_and_names_are_unique() {
+        for quick in [false, true] {
+            let rows = all(quick);
+            assert!(rows.is_sorted_by_key(|row| row.containers));
+            let mut names: Vec<_> = rows.iter().map(|row| &row.name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), rows.len());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Measures row by row: all sides in turn, repetition by repetition, so that a machine that becomes slower or faster
+//! meanwhile does so for all of them.
+
+use std::time::{Duration, Instant};
+
+use e2e::Result;
+
+use crate::clock::Clock;
+use crate::rows::{Repeat, Row};
+use crate::side::{Probe, Side};
+use crate::stats::Stats;
+use crate::table::{Cell, Line};
+
+/// Measures all rows. Nothing that fails ends the run: its cell says why.
+pub(crate) fn all(rows: Vec<Row>, sides: &[&dyn Side], clock: &Clock) -> Vec<Line> {
+    let mut refusals: Vec<Option<String>> = vec![None; sides.len()];
+    let mut there = 0;
+    let mut lines = Vec::new();
+    for row in rows {
+        if row.containers > there && clock.over().is_none() {
+            crate::note(format_args!("creating {} containers on each side", row.containers));
+            refusals = populate(sides, row.containers);
+            there = row.containers;
+        }
+        crate::note(format_args!("[{:3} s] {}", clock.elapsed().as_secs(), row.name));
+        let cells = measure(&row, sides, &refusals, clock);
+        lines.push(Line { row, cells });
+    }
+    lines
+}
+
+/// All sides at the same time: nobody measures.
+fn populate(sides: &[&dyn Side], count: usize) -> Vec<Option<String>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            sides.iter().map(|side| scope.spawn(move || side.populate(count))).collect();
+        threads
+            .into_iter()
+            .map(|thread| match thread.join() {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("no {count} containers: {error:#}")),
+                Err(_) => Some("panicked while creating containers".into()),
+            })
+            .collect()
+    })
+}
+
+fn measure(
+    row: &Row,
+    sides: &[&dyn Side],
+    refusals: &[Option<String>],
+    clock: &Clock,
+) -> Vec<Cell> {
+    if let Some(reason) = clock.over() {
+        return sides.iter().map(|_| Cell::Skipped(reason)).collect();
+    }
+    let mut contestants: Vec<Contestant<'_>> = sides
+        .iter()
+        .zip(refusals)
+        .map(|(side, refusal)| match refusal {
+            Some(refusal) => Contestant::failed(refusal.clone()),
+            None => Contestant::new(side.probe(row.measure)),
+        })
+        .collect();
+    for repetition in 0..row.repeat.warm_up + row.repeat.most {
+        let mut busy = false;
+        for contestant in &mut contestants {
+            busy |= clock.over().is_none() && contestant.go(row.repeat, repetition);
+        }
+        if !busy {
+            break;
+        }
+    }
+    contestants.into_iter().map(Contestant::finish).collect()
+}
+
+/// One side in one row.
+struct Contestant<'a> {
+    probe: Option<Probe<'a>>,
+    samples: Vec<f64>,
+    repetitions: usize,
+    spent: Duration,
+    failure: Option<String>,
+}
+
+impl<'a> Contestant<'a> {
+    fn new(probe: Result<Option<Probe<'a>>>) -> Self {
+        match probe {
+            Ok(probe) => Self { probe, ..Self::failed(String::new()) }.with_failure(None),
+            Err(error) => Self::failed(format!("{error:#}")),
+        }
+    }
+
+    fn failed(reason: String) -> Self {
+        Self {
+            probe: None,
+            samples: Vec::new(),
+            repetitions: 0,
+            spent: Duration::ZERO,
+            failure: Some(reason),
+        }
+    }
+
+    fn with_failure(self, failure: Option<String>) -> Self {
+        Self { failure, ..self }
+    }
+
+    /// Goes through one repetition; false when it is done.
+    fn go(&mut self, repeat: Repeat, repetition: usize) -> bool {
+        let enough = self.repetitions >= repeat.least && self.spent >= repeat.budget;
+        let Some(probe) = self.probe.as_mut().filter(|_| !enough) else { return false };
+        let began = Instant::now();
+        match probe() {
+            Ok(_) if repetition < repeat.warm_up => {}
+            Ok(samples) => {
+                self.samples.extend(samples);
+                self.repetitions += 1;
+                self.spent += began.elapsed();
+            }
+            Err(error) => {
+                self.failure = Some(format!("{error:#}"));
+                self.probe = None;
+            }
+        }
+        true
+    }
+
+    fn finish(self) -> Cell {
+        match (self.failure, Stats::of(self.samples)) {
+            (Some(reason), _) => Cell::Failed(reason),
+            (None, Some(stats)) => Cell::Measured(stats),
+            (None, None) => Cell::Absent,
+        }
+    }
+}
