@@ -299,6 +299,8 @@ pub enum AttachEvent {
     StdinClosed(StdinClosed),
     /// No more output.
     End(End),
+    /// The log has grown.
+    Logged,
     /// We read too slowly; bytes are missing and nothing more comes.
     CutOff,
 }
@@ -323,6 +325,7 @@ impl AttachReader {
                 Kind::StdinClosed => AttachEvent::StdinClosed(self.reader.json(&frame)?),
                 Kind::End => AttachEvent::End(self.reader.json(&frame)?),
                 Kind::CutOff => AttachEvent::CutOff,
+                Kind::Logged => AttachEvent::Logged,
                 _ => continue,
             };
             return Ok(Some(event));

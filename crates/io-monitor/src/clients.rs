@@ -55,6 +55,8 @@ pub(crate) struct Client {
     attached: Cell<Option<AttachRequest>>,
     wants_drained: Cell<bool>,
     cut_off: Cell<bool>,
+    /// A [`Kind::Logged`] is queued.
+    news_queued: Cell<bool>,
 }
 
 impl Client {
@@ -64,6 +66,14 @@ impl Client {
             attached: Cell::new(None),
             wants_drained: Cell::new(false),
             cut_off: Cell::new(false),
+            news_queued: Cell::new(false),
+        }
+    }
+
+    /// It took bytes.
+    pub(crate) fn took(&self) {
+        if self.outbox.len() == 0 {
+            self.news_queued.set(false);
         }
     }
 
@@ -144,6 +154,17 @@ impl Clients {
     /// How many were cut off so far.
     pub(crate) fn cut_off_count(&self) -> u64 {
         self.cut_off.get()
+    }
+
+    /// The log has grown.
+    pub(crate) fn tell_logged(&self) {
+        for client in self.list.borrow().iter() {
+            if client.attached.get().is_some_and(|request| request.log_news)
+                && !client.news_queued.replace(true)
+            {
+                client.outbox.push(Kind::Logged, &[]);
+            }
+        }
     }
 
     /// Queue output for everybody who wants it.

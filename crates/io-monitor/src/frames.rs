@@ -59,10 +59,12 @@ pub enum Kind {
     StatsReply = 136,
     /// [`Drained`].
     Drained = 137,
+    /// Entries have been added to the log since the last frame of this kind.
+    Logged = 138,
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Attach,
         Self::Stdin,
         Self::CloseStdin,
@@ -79,6 +81,7 @@ impl Kind {
         Self::StartedReply,
         Self::StatsReply,
         Self::Drained,
+        Self::Logged,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {
@@ -165,6 +168,9 @@ pub struct AttachRequest {
     /// `daemon/internal/stream/bytespipe`).
     #[serde(default)]
     pub patience_ms: Option<u64>,
+    /// Send [`Kind::Logged`] when the log has grown: for who follows the log itself. At most one waits at a time.
+    #[serde(default)]
+    pub log_news: bool,
 }
 
 /// Output follows.

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::args::{self, BinaryMode, FifoMode};
-use crate::clients::{Clients, Phase};
+use crate::clients::{Client, Clients, Phase};
 use crate::frames::{Drained, End, Hello, PROTOCOL, Stats, StdinClosed};
 use crate::json_file::JsonFile;
 use crate::log_config::{self, LogTarget};
@@ -85,6 +85,15 @@ impl Shared {
 
     pub(crate) fn drained(&self) -> Option<Drained> {
         self.ended.get().map(|(_, drained)| drained)
+    }
+
+    /// A client took bytes.
+    pub(crate) fn took(&self, client: &Client) {
+        client.took();
+        // The pump waits for this only then.
+        if self.held_back.get() || self.ended.get().is_some() {
+            self.clients.changed.notify_one();
+        }
     }
 
     /// The shim has its ends open.
@@ -292,7 +301,7 @@ async fn lock(state_dir: &Path) -> Result<File, Error> {
             Ok(()) => return Ok(file),
             // `nerdctl logs` holds it for a moment; a logger that is about to end a little longer.
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
-                tokio::time::sleep(RETRY).await
+                tokio::time::sleep(RETRY).await;
             }
             Err(source) => return Err(Error::io("another logger holds", &path, source)),
         }

@@ -99,18 +99,21 @@ impl Output {
         }
         self.bytes += u64::try_from(fresh.len()).unwrap_or_default();
         clients.fan_out(stream.source.stream, fresh);
-        self.log_seen(index, count);
+        self.log_seen(index, count, clients);
         Step::Progress
     }
 
     /// Log the whole entries among the `count` bytes seen, and take those out of the pipe.
-    fn log_seen(&mut self, index: usize, count: usize) {
+    fn log_seen(&mut self, index: usize, count: usize, clients: &Clients) {
         let stream = &mut self.streams[index];
         let data = self.peeker.seen(count);
         let mut used = count;
         if let Some(log) = &mut self.log {
             used = stream.cutter.cut(data, |piece| log.push(stream.source.stream, &piece));
             log.flush();
+            if used > 0 {
+                clients.tell_logged();
+            }
             // A line of which we cannot see the end without making room first.
             if used == 0 && Peeker::has_more_than(stream.source.fd.get_ref(), count) {
                 stream.cutter.take(data);

@@ -69,7 +69,7 @@ async fn serve_client(stream: UnixStream, shared: Rc<Shared>) {
     shared.clients.add(Rc::clone(&client));
     tokio::select! {
         // Either way the connection ends, and there is nobody to tell why.
-        _ = client.outbox.send_all(&stream, || shared.clients.changed.notify_one()) => {}
+        _ = client.outbox.send_all(&stream, || shared.took(&client)) => {}
         _ = listen(&stream, &client, &shared) => {}
     }
     shared.clients.remove(&client);

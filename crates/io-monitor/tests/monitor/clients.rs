@@ -71,6 +71,42 @@ async fn log_and_stream_fit_together_without_gap_or_overlap() {
 }
 
 #[tokio::test]
+async fn who_follows_the_log_hears_when_it_has_grown() {
+    let container = Container::new();
+    let monitor = container.spawn().await;
+    let mut client =
+        monitor.attach(AttachRequest { log_news: true, ..AttachRequest::default() }).await;
+    let mut shim = Shim::open(&container);
+    monitor.started().await;
+    for number in 0..50 {
+        shim.out(&format!("{number}\n"));
+        assert_eq!(client.next().await, Some(AttachEvent::Logged));
+        assert_eq!(container.logged().len(), number + 1);
+    }
+    // However much comes meanwhile, one frame waits.
+    let text = "more\n".repeat(10_000);
+    let mut shim = tokio::task::spawn_blocking(move || {
+        shim.out(&text);
+        shim
+    })
+    .await
+    .unwrap();
+    until("all is logged", || container.logged().len() == 10_050).await;
+    let mut frames = 0;
+    while let Ok(event) =
+        tokio::time::timeout(Duration::from_millis(100), client.output.next()).await
+    {
+        assert_eq!(event.unwrap(), Some(AttachEvent::Logged));
+        frames += 1;
+    }
+    assert!((1..=10_000).contains(&frames));
+    shim.err("last without newline");
+    drop(shim);
+    assert!(client.rest().await.0.is_empty());
+    monitor.ends().await;
+}
+
+#[tokio::test]
 async fn a_patient_client_holds_the_container_back_and_loses_nothing() {
     let container = Container::new();
     let monitor = container.spawn().await;

@@ -16,7 +16,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_io-monitor");
 
 pub(crate) const BOTH: AttachRequest =
-    AttachRequest { stdout: true, stderr: true, stdin: false, patience_ms: None };
+    AttachRequest { stdout: true, stderr: true, stdin: false, patience_ms: None, log_news: false };
 
 /// A container's files, in a directory that goes with it.
 pub(crate) struct Container {
