@@ -91,7 +91,7 @@ impl std::fmt::Debug for Idle {
     }
 }
 
-/// What a connection can be used for again.
+/// Where a connection leads, and what it can be used for again.
 #[derive(Debug, Clone)]
 struct Route {
     url: Url,
@@ -99,8 +99,17 @@ struct Route {
 }
 
 impl Route {
+    /// As the host is really spoken to: one that was found to know no TLS is the same at its `http` address.
+    fn scheme(&self) -> Scheme {
+        if self.trust.is_plain() { Scheme::Http } else { self.url.scheme }
+    }
+
     fn fits(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.trust, &other.trust) && self.url.same_origin(&other.url)
+        let port = |route: &Self| route.url.port.unwrap_or(route.scheme().default_port());
+        Arc::ptr_eq(&self.trust, &other.trust)
+            && self.scheme() == other.scheme()
+            && port(self) == port(other)
+            && self.url.host.eq_ignore_ascii_case(&other.url.host)
     }
 }
 
@@ -221,12 +230,16 @@ impl Http {
             .map_err(|_| interrupted(Interruption::Stalled(self.patience.answer)))?
             .map_err(|error| interrupted(Interruption::Http(error)))?;
         let (parts, incoming) = head.into_parts();
-        let body = Body {
+        let mut body = Body {
             incoming,
             connection: Some(connection),
             home: Arc::clone(self),
             stall: self.patience.stall,
         };
+        if body.incoming.is_end_stream() {
+            // An answer to HEAD, which nobody will read to its end.
+            body.release().await;
+        }
         Ok(Response {
             status: parts.status,
             headers: parts.headers,
@@ -289,8 +302,7 @@ impl Http {
     }
 
     async fn connect(&self, route: Route) -> Result<Connection, Error> {
-        let plain = route.url.scheme == Scheme::Http || route.trust.is_plain();
-        if plain {
+        if route.scheme() == Scheme::Http {
             return self.connect_plain(route).await;
         }
         let limit = self.patience.connect;

@@ -12,16 +12,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
+    SignatureScheme,
+};
 
 use crate::Error;
 
@@ -125,7 +129,6 @@ impl Trust {
 /// What a server that expects HTTP does with a ClientHello: answers in plain text, or hangs up
 /// (containerd core/remotes/docker/resolver.go, HTTPFallback, for the first).
 fn speaks_no_tls(error: &io::Error) -> bool {
-    use tokio_rustls::rustls::Error as TlsError;
     match error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>()) {
         Some(cause) => matches!(cause, TlsError::InvalidMessage(_)),
         None => {
@@ -142,17 +145,7 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Error> {
     let verifier: Arc<dyn ServerCertVerifier> = if settings.skip_verify {
         Arc::new(AnyCertificate(provider))
     } else {
-        let roots = Arc::new(roots(&settings.ca)?);
-        WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| {
-            Error::Certificate {
-                path: settings
-                    .ca
-                    .first()
-                    .cloned()
-                    .unwrap_or_else(|| PathBuf::from("the system's certificate store")),
-                problem: error.to_string(),
-            }
-        })?
+        Arc::new(KnownCertificate::new(&settings.ca, provider)?)
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     match settings.client.first() {
@@ -168,25 +161,6 @@ fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Error> {
             })
         }
     }
-}
-
-/// The system's roots and the host's own. A broken entry of the system's store is skipped, as browsers and Go do.
-fn roots(own: &[PathBuf]) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::debug!(%error, "a certificate of the system's store cannot be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    for path in own {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| Error::Certificate {
-                path: path.clone(),
-                problem: error.to_string(),
-            })?;
-        }
-    }
-    Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -205,6 +179,96 @@ fn unusable(path: &Path, error: &pem::Error) -> Error {
     Error::Certificate { path: path.to_owned(), problem: error.to_string() }
 }
 
+/// Believes what the system's roots or the host's own authorities vouch for, and the host's own certificates themselves.
+///
+/// The latter are self-signed server certificates, which the rules for authorities do not allow as such, but which Docker's
+/// documentation teaches to make and Go believes.
+#[derive(Debug)]
+struct KnownCertificate {
+    by_authority: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl KnownCertificate {
+    fn new(own_files: &[PathBuf], provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::debug!(%error, "a certificate of the system's store cannot be read");
+        }
+        // A broken entry of the system's store is skipped, as Go does; one that was asked for is an error.
+        roots.add_parsable_certificates(system.certs);
+        let mut own = Vec::new();
+        for path in own_files {
+            for certificate in certificates(path)? {
+                roots.add(certificate.clone()).map_err(|error| Error::Certificate {
+                    path: path.clone(),
+                    problem: error.to_string(),
+                })?;
+                own.push(certificate);
+            }
+        }
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let by_authority = built.map_err(|error| Error::Certificate {
+            path: PathBuf::from("the system's certificate store"),
+            problem: error.to_string(),
+        })?;
+        Ok(Self { by_authority, own })
+    }
+}
+
+impl ServerCertVerifier for KnownCertificate {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let verified = self.by_authority.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // What has no name of its own here is that an authority is used as a server; a certificate that is too old or
+            // too new has.
+            Err(TlsError::InvalidCertificate(CertificateError::Other(_)))
+                if self.own.iter().any(|own| own == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.by_authority.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.by_authority.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.by_authority.supported_verify_schemes()
+    }
+}
+
 /// `skip_verify`: believes every certificate, but still checks that the other side has its key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
@@ -217,7 +281,7 @@ impl ServerCertVerifier for AnyCertificate {
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, tokio_rustls::rustls::Error> {
+    ) -> Result<ServerCertVerified, TlsError> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -226,7 +290,7 @@ impl ServerCertVerifier for AnyCertificate {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
@@ -235,7 +299,7 @@ impl ServerCertVerifier for AnyCertificate {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
