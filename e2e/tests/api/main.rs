@@ -6,12 +6,24 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use e2e::runner::skip;
 use e2e::{Context as _, Host, Result};
 
+mod attach;
+mod containers;
+mod create;
 mod images;
+mod logs;
 mod rig;
 mod system;
 
 fn main() -> ExitCode {
-    e2e::runner::run(&[rig::TESTS, system::TESTS, images::TESTS])
+    e2e::runner::run(&[
+        rig::TESTS,
+        system::TESTS,
+        images::TESTS,
+        create::TESTS,
+        containers::TESTS,
+        logs::TESTS,
+        attach::TESTS,
+    ])
 }
 
 /// An independent client of the same daemon.
