@@ -5,7 +5,6 @@
 //! them (nerdctl `pkg/cmd/container/create.go`, containerd `pkg/oci/spec.go`), and what dockerd's do where programs in
 //! the container can see a difference (moby `daemon/oci_linux.go`).
 
-mod annotations;
 mod capabilities;
 mod devices;
 mod effective;
@@ -21,14 +20,14 @@ mod security;
 mod user;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 
 use names::{ContainerId, Namespace};
+use networking::ContainerFiles;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{Linux, Root, Spec};
 
 pub use effective::Effective;
-pub use hooks::{HookCall, HookCalls};
+pub use hooks::HookCalls;
 pub use host::{CgroupManager, CgroupVersion, HostFacts};
 pub use user::ImageFiles;
 
@@ -60,24 +59,13 @@ pub struct SpecInput<'a> {
     /// The image's user database.
     pub image_files: &'a ImageFiles,
     /// The files of the state directory that are mounted.
-    pub files: &'a NetworkFiles,
-    /// Labels; nerdctl's own are repeated as annotations.
-    pub labels: &'a BTreeMap<String, String>,
+    pub files: &'a ContainerFiles,
+    /// nerdctl's labels, repeated as annotations: hooks read these.
+    pub annotations: &'a BTreeMap<String, String>,
     /// How the OCI hook is called.
     pub hooks: &'a HookCalls,
     /// What the host can do.
     pub host: &'a HostFacts,
-}
-
-/// The three files that give a container its place in the network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkFiles {
-    /// For `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
-    /// For `/etc/hosts`.
-    pub hosts: PathBuf,
-    /// For `/etc/hostname`.
-    pub hostname: PathBuf,
 }
 
 /// The spec of a container.
@@ -86,7 +74,9 @@ pub struct NetworkFiles {
 /// [`Error::NoSuchUser`] and [`Error::InvalidParameter`] for users and groups that the image does not have.
 pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let ids = user::Ids::find(&input.effective.user, input.image_files)?;
-    build(input, &ids).map_err(|source| Error::failed(format!("build the OCI spec of container {}", input.id), source))
+    build(input, &ids).map_err(|source| {
+        Error::failed(format!("build the OCI spec of container {}", input.id), source)
+    })
 }
 
 fn build(input: &SpecInput<'_>, ids: &user::Ids) -> Built<Spec> {
@@ -102,7 +92,7 @@ fn build(input: &SpecInput<'_>, ids: &user::Ids) -> Built<Spec> {
         .set_hostname(Some(input.hostname.to_owned()))
         .set_mounts(Some(mounts::mounts(input)?))
         .set_hooks(Some(hooks::hooks(input.hooks)?))
-        .set_annotations(Some(annotations::annotations(input.labels, &input.container.annotations)));
+        .set_annotations(Some(annotations(input)));
     Ok(spec)
 }
 
@@ -123,6 +113,12 @@ fn linux(input: &SpecInput<'_>, capabilities: &oci_spec::runtime::Capabilities) 
     Ok(linux)
 }
 
+/// The user's annotations, and over them nerdctl's labels, empty ones too (nerdctl `pkg/cmd/container/create.go`).
+fn annotations(input: &SpecInput<'_>) -> HashMap<String, String> {
+    let all = input.container.annotations.iter().chain(input.annotations);
+    all.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 /// Docker's kernel parameters (moby `daemon/oci_linux.go`, `withCommonOptions`): in a network of its own a container
 /// may open low ports and ping without privileges. The domain name has no field that every runtime knows.
 fn sysctls(input: &SpecInput<'_>) -> HashMap<String, String> {
@@ -131,7 +127,11 @@ fn sysctls(input: &SpecInput<'_>) -> HashMap<String, String> {
     let domainname = input.container.domainname.as_str();
     [
         ("net.ipv4.ip_unprivileged_port_start", "0", own_network && host.unprivileged_port_start),
-        ("net.ipv4.ping_group_range", "0 2147483647", own_network && host.ping_group_range && !host.rootless),
+        (
+            "net.ipv4.ping_group_range",
+            "0 2147483647",
+            own_network && host.ping_group_range && !host.rootless,
+        ),
         ("kernel.domainname", domainname, !domainname.is_empty()),
     ]
     .into_iter()

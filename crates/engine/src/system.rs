@@ -1,6 +1,23 @@
 //! What the daemon knows of itself and its host: `info`, `version`, logins.
+//!
+//! `version` always answers: what a neighbour does not say is left out. `info` needs containerd. Nothing here asks a
+//! task.
 
+mod filesystem;
+mod limits;
+mod machine;
+mod runc;
+
+use std::collections::HashSet;
 use std::path::PathBuf;
+
+use containerd::introspection::{Plugin, SNAPSHOTTER};
+
+use crate::containers::Phase;
+use crate::oci::CgroupManager;
+use crate::{Engine, Result};
+
+pub use runc::Cache;
 
 /// What `GET /version` needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,4 +135,169 @@ pub struct LoginOutcome {
     pub status: String,
     /// Refresh token, or empty.
     pub identity_token: String,
+}
+
+impl Engine {
+    /// The versions of the neighbours, as far as they answer.
+    pub async fn version(&self) -> Version {
+        let (containerd, runc) =
+            tokio::join!(self.containerd().version(), self.system_cache().runc_version());
+        let containerd = containerd.ok();
+        Version {
+            containerd: containerd
+                .map(|found| ComponentVersion { version: found.version, commit: found.revision }),
+            runc,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The state of the daemon and its host, in numbers.
+    ///
+    /// # Errors
+    /// [`crate::Error::ContainerdUnavailable`], [`crate::Error::NotLoaded`].
+    pub async fn info(&self) -> Result<Info> {
+        let failed = |error| self.containerd_error("ask containerd about itself", error);
+        let snapshot = self.inventory().loaded().await?;
+        let filter = format!("type=={SNAPSHOTTER},id=={}", self.settings().snapshotter);
+        let filters = [filter.as_str()];
+        let (server, images, plugins, version) = tokio::join!(
+            self.containerd().server(),
+            self.containerd().list_images(&[]),
+            self.containerd().plugins(&filters),
+            self.version(),
+        );
+        let mut info = Info {
+            id: server.map_err(failed)?.uuid,
+            images: count(images.map_err(failed)?.iter().map(|image| &image.target.digest)),
+            version,
+            ..self.host_part().await
+        };
+        for entry in snapshot.entries() {
+            info.containers += 1;
+            // Docker counts every state but these two as stopped (moby `daemon/info.go`).
+            match entry.container.state.phase {
+                Phase::Running => info.running += 1,
+                Phase::Paused => info.paused += 1,
+                _ => info.stopped += 1,
+            }
+        }
+        if let Some(root) = plugins.map_err(failed)?.first().and_then(snapshotter_root) {
+            info.backing_filesystem = on_a_thread(move || filesystem::name_of(&root)).await;
+        }
+        Ok(info)
+    }
+
+    /// What needs no containerd.
+    async fn host_part(&self) -> Info {
+        let (settings, facts) = (self.settings().clone(), self.host().clone());
+        let listeners = self.hub().readers();
+        on_a_thread(move || {
+            let mut host = machine::read(&facts);
+            if facts.cgroup_manager == CgroupManager::None {
+                host.limits = Limits::default();
+            }
+            Info {
+                warnings: warnings(&host, &facts),
+                host,
+                cgroup_driver: facts.cgroup_manager.as_str().to_owned(),
+                cgroup_version: facts.cgroup_version.number(),
+                network_plugins: machine::network_plugins(&settings.cni_path),
+                snapshotter: settings.snapshotter,
+                data_root: settings.data_root,
+                containerd_address: settings.containerd_address,
+                namespace: settings.namespace.to_string(),
+                event_listeners: listeners,
+                seccomp: facts.seccomp,
+                apparmor: facts.apparmor,
+                rootless: facts.rootless,
+                ..Info::default()
+            }
+        })
+        .await
+    }
+}
+
+/// Files below `/proc` and `/sys` can be slow; a panic there must cost no more than the answer.
+async fn on_a_thread<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
+/// How many different ones.
+fn count<T: std::hash::Hash + Eq>(things: impl Iterator<Item = T>) -> u64 {
+    things.collect::<HashSet<_>>().len() as u64
+}
+
+/// containerd 1.7 and later tell where a snapshotter keeps its files.
+fn snapshotter_root(plugin: &Plugin) -> Option<PathBuf> {
+    plugin.exports.get("root").map(PathBuf::from)
+}
+
+/// Docker's words (moby `daemon/info_unix.go`).
+fn warnings(host: &HostInfo, facts: &crate::oci::HostFacts) -> Vec<String> {
+    use crate::oci::CgroupVersion::{V1, V2};
+    let limits = &host.limits;
+    let (v1, managed) = (facts.cgroup_version == V1, facts.cgroup_manager != CgroupManager::None);
+    let table = [
+        (
+            !managed && facts.cgroup_version == V2,
+            "Running in rootless-mode without cgroups. Systemd is required to enable cgroups in rootless-mode.",
+        ),
+        (
+            !managed && v1,
+            "Running in rootless-mode without cgroups. To enable cgroups in rootless-mode, you need to boot the system in cgroup v2 mode.",
+        ),
+        (managed && !limits.memory, "No memory limit support"),
+        (managed && !limits.swap, "No swap limit support"),
+        (managed && v1 && !limits.oom_kill_disable, "No oom kill disable support"),
+        (managed && !limits.cpu_cfs, "No cpu cfs quota support"),
+        (managed && !limits.cpu_cfs, "No cpu cfs period support"),
+        (managed && !limits.cpu_shares, "No cpu shares support"),
+        (managed && !limits.cpuset, "No cpuset support"),
+        (!host.ipv4_forwarding, "IPv4 forwarding is disabled"),
+    ];
+    table
+        .into_iter()
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, text)| format!("WARNING: {text}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::{CgroupVersion, HostFacts};
+
+    #[test]
+    fn warnings_are_dockers() {
+        let all = Limits {
+            memory: true,
+            swap: true,
+            cpu_cfs: true,
+            cpu_shares: true,
+            cpuset: true,
+            pids: true,
+            oom_kill_disable: false,
+        };
+        let host = HostInfo { limits: all, ipv4_forwarding: true, ..HostInfo::default() };
+        let v2 = HostFacts {
+            cgroup_version: CgroupVersion::V2,
+            cgroup_manager: CgroupManager::Systemd,
+            ..HostFacts::read(None)
+        };
+        assert_eq!(warnings(&host, &v2), Vec::<String>::new());
+
+        let v1 = HostFacts { cgroup_version: CgroupVersion::V1, ..v2.clone() };
+        assert_eq!(warnings(&host, &v1), ["WARNING: No oom kill disable support"]);
+
+        let rootless = HostFacts { cgroup_manager: CgroupManager::None, ..v2 };
+        let nothing = HostInfo::default();
+        let found = warnings(&nothing, &rootless);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("WARNING: Running in rootless-mode without cgroups. Systemd"));
+    }
+
+    #[test]
+    fn only_different_things_are_counted() {
+        assert_eq!(count(["a", "b", "a"].iter()), 2);
+    }
 }

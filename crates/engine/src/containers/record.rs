@@ -44,7 +44,9 @@ const CRI_SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 /// Whether `record` is one of ours whose creation has not been finished (yet).
 #[must_use]
 pub fn is_half_made(record: &containerd::containers::Container) -> bool {
-    let has = |name: &str| record.extensions.get(name).is_some_and(|extension| !extension.value.is_empty());
+    let has = |name: &str| {
+        record.extensions.get(name).is_some_and(|extension| !extension.value.is_empty())
+    };
     has(FACTS) && !has(READY)
 }
 
@@ -52,7 +54,10 @@ pub fn is_half_made(record: &containerd::containers::Container) -> bool {
 /// `executor/containerdexecutor`, `identity/randomid.go`).
 fn is_build_step(record: &containerd::containers::Container) -> bool {
     let base36 = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
-    record.id.len() == 25 && record.id.bytes().all(base36) && record.image.is_empty() && record.labels.is_empty()
+    record.id.len() == 25
+        && record.id.bytes().all(base36)
+        && record.image.is_empty()
+        && record.labels.is_empty()
 }
 
 /// The summary of `record`: all but its state (`State::created()` here), its addresses and its published ports, which
@@ -61,7 +66,10 @@ fn is_build_step(record: &containerd::containers::Container) -> bool {
 /// `None` for what is never shown: a record of ours that is not ready yet, and the containers that buildkitd makes for
 /// the steps of a build.
 #[must_use]
-pub fn summary(record: &containerd::containers::Container, namespace: &Namespace) -> Option<Container> {
+pub fn summary(
+    record: &containerd::containers::Container,
+    namespace: &Namespace,
+) -> Option<Container> {
     if is_half_made(record) || is_build_step(record) {
         return None;
     }
@@ -92,7 +100,8 @@ pub fn summary(record: &containerd::containers::Container, namespace: &Namespace
         snapshotter: record.snapshotter.clone(),
         snapshot_key: record.snapshot_key.clone(),
         anonymous_volumes: view.nerdctl.anonymous_volumes.clone(),
-        has_restart_labels: view.nerdctl.restart.policy.is_some() || view.nerdctl.restart.status.is_some(),
+        has_restart_labels: view.nerdctl.restart.policy.is_some()
+            || view.nerdctl.restart.status.is_some(),
         stop_signal: view.stop_signal(),
         stop_timeout: if ours { facts.stop_timeout } else { view.nerdctl.stop_timeout },
         id: record.id.parse().ok()?,
@@ -119,12 +128,21 @@ impl<'a> View<'a> {
         let nerdctl = ContainerLabels::parse(&labels);
         let facts = Facts::of(record);
         let owner = owner(facts.is_some(), &labels, &nerdctl, namespace);
-        let spec = if owner == Owner::Nerdctld { SlimSpec::default() } else { SlimSpec::of(record) };
+        let spec =
+            if owner == Owner::Nerdctld { SlimSpec::default() } else { SlimSpec::of(record) };
         let state_dir = match owner {
             Owner::Nerdctld | Owner::Nerdctl => state_dir(&nerdctl, namespace, &record.id),
             Owner::Kubernetes { .. } | Owner::Other => None,
         };
-        Some(Self { record, owner, labels, nerdctl, facts: facts.unwrap_or_default(), spec, state_dir })
+        Some(Self {
+            record,
+            owner,
+            labels,
+            nerdctl,
+            facts: facts.unwrap_or_default(),
+            spec,
+            state_dir,
+        })
     }
 
     fn is_nerdctls(&self) -> bool {
@@ -137,14 +155,18 @@ impl<'a> View<'a> {
         if let Some(labels) = own.and_then(|own| serde_json::from_slice(&own.value).ok()) {
             return labels;
         }
-        labels::visible_labels(&self.labels).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        labels::visible_labels(&self.labels)
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 
     fn network_mode(&self) -> String {
         if self.is_nerdctls() {
             return self.nerdctl.networks.first().cloned().unwrap_or_else(|| "bridge".to_owned());
         }
-        if let Some(sandbox) = self.spec.annotations.get(CRI_SANDBOX_ID).filter(|id| **id != self.record.id) {
+        if let Some(sandbox) =
+            self.spec.annotations.get(CRI_SANDBOX_ID).filter(|id| **id != self.record.id)
+        {
             return format!("container:{sandbox}");
         }
         if self.spec.linux.has_namespace("network") { "none".to_owned() } else { "host".to_owned() }
@@ -162,7 +184,11 @@ impl<'a> View<'a> {
     }
 
     fn exposed_ports(&self) -> &[String] {
-        if self.owner == Owner::Nerdctld { &self.facts.exposed_ports } else { &self.nerdctl.exposed_ports }
+        if self.owner == Owner::Nerdctld {
+            &self.facts.exposed_ports
+        } else {
+            &self.nerdctl.exposed_ports
+        }
     }
 
     /// nerdctl's label; for containers without it the bind mounts of the spec, without those of every container.
@@ -191,15 +217,23 @@ impl<'a> View<'a> {
     }
 
     fn log_source(&self) -> LogSource {
-        let json_file = |directory: &Path| LogSource::JsonFile(directory.join(format!("{}-json.log", self.record.id)));
+        let json_file = |directory: &Path| {
+            LogSource::JsonFile(directory.join(format!("{}-json.log", self.record.id)))
+        };
         match (&self.owner, &self.state_dir) {
-            (Owner::Nerdctld, Some(directory)) if self.facts.log_driver == LogDriver::JsonFile.as_str() => {
+            (Owner::Nerdctld, Some(directory))
+                if self.facts.log_driver == LogDriver::JsonFile.as_str() =>
+            {
                 json_file(directory)
             }
-            (Owner::Nerdctl, Some(directory)) if self.nerdctl_driver() == LogDriver::JsonFile.as_str() => {
+            (Owner::Nerdctl, Some(directory))
+                if self.nerdctl_driver() == LogDriver::JsonFile.as_str() =>
+            {
                 json_file(directory)
             }
-            (Owner::Kubernetes { .. }, _) => cri_log(self.record).map_or(LogSource::Unreadable, LogSource::Cri),
+            (Owner::Kubernetes { .. }, _) => {
+                cri_log(self.record).map_or(LogSource::Unreadable, LogSource::Cri)
+            }
             _ => LogSource::Unreadable,
         }
     }
@@ -211,14 +245,21 @@ impl<'a> View<'a> {
 
     fn log_uri(&self) -> Option<String> {
         match (&self.owner, &self.state_dir) {
-            (Owner::Nerdctl, Some(directory)) => log_uri(self.nerdctl.log_uri.as_deref()?, directory),
+            (Owner::Nerdctl, Some(directory)) => {
+                log_uri(self.nerdctl.log_uri.as_deref()?, directory)
+            }
             _ => None,
         }
     }
 }
 
 /// Who made it. Our own extensions cannot come from an image; Kubernetes comes before nerdctl, because it protects.
-fn owner(ours: bool, labels: &HashMap<String, String>, nerdctl: &ContainerLabels, namespace: &Namespace) -> Owner {
+fn owner(
+    ours: bool,
+    labels: &HashMap<String, String>,
+    nerdctl: &ContainerLabels,
+    namespace: &Namespace,
+) -> Owner {
     if ours {
         return Owner::Nerdctld;
     }

@@ -1,8 +1,6 @@
 //! What the process may do beyond an ordinary user's rights.
 
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder};
-
-use super::Built;
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
 /// Docker's fourteen (moby `daemon/pkg/oci/caps/defaults.go`); containerd's are the same.
 pub(super) fn docker_defaults() -> Capabilities {
@@ -27,11 +25,13 @@ pub(super) fn docker_defaults() -> Capabilities {
 /// The sets of a process that may have `capabilities`.
 ///
 /// Neither inheritable nor ambient: a process that is not root must gain nothing by running a program
-/// (CVE-2022-24769).
-pub(super) fn sets(capabilities: Capabilities) -> Built<LinuxCapabilities> {
-    LinuxCapabilitiesBuilder::default()
-        .bounding(capabilities.clone())
-        .permitted(capabilities.clone())
-        .effective(capabilities)
-        .build()
+/// (CVE-2022-24769). oci-spec's own defaults give it three.
+pub(super) fn sets(capabilities: Capabilities) -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    sets.set_inheritable(None)
+        .set_ambient(None)
+        .set_bounding(Some(capabilities.clone()))
+        .set_permitted(Some(capabilities.clone()))
+        .set_effective(Some(capabilities));
+    sets
 }

@@ -26,8 +26,11 @@ pub(super) fn rules() -> Built<Vec<LinuxDeviceCgroup>> {
 }
 
 fn allow((major, minor): (i64, Option<i64>)) -> Built<LinuxDeviceCgroup> {
-    let rule =
-        LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::C).major(major).access("rwm");
+    let rule = LinuxDeviceCgroupBuilder::default()
+        .allow(true)
+        .typ(LinuxDeviceType::C)
+        .major(major)
+        .access("rwm");
     match minor {
         Some(minor) => rule.minor(minor).build(),
         None => rule.build(),

@@ -97,7 +97,8 @@ pub(super) fn key(entry: &str) -> &str {
 fn working_dir(spec: &ContainerSpec, image: &ImageConfig) -> Result<String> {
     let asked = spec.working_dir.as_deref().unwrap_or_default();
     if !asked.is_empty() && !asked.starts_with('/') {
-        let text = format!("the working directory '{asked}' is invalid, it needs to be an absolute path");
+        let text =
+            format!("the working directory '{asked}' is invalid, it needs to be an absolute path");
         return Err(Error::InvalidParameter(text));
     }
     Ok(clean(if asked.is_empty() { &image.working_dir } else { asked }))
@@ -136,7 +137,12 @@ mod tests {
     #[test]
     fn who_says_what_runs() {
         // request's entrypoint and command, image's entrypoint and command; what runs (None: nothing does)
-        type Row = (Option<&'static str>, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+        type Row = (
+            Option<&'static str>,
+            Option<&'static str>,
+            Option<&'static str>,
+            Option<&'static str>,
+        );
         let table: &[(Row, Option<&str>)] = &[
             ((None, None, Some("/entry"), Some("a b")), Some("/entry a b")),
             ((None, Some("x"), Some("/entry"), Some("a b")), Some("/entry x")),
@@ -156,7 +162,8 @@ mod tests {
             spec.cmd = row.1.and_then(words);
             image.entrypoint = row.2.and_then(words);
             image.cmd = row.3.and_then(words);
-            let runs = Effective::merge(&spec, &image).ok().map(|effective| effective.args().join(" "));
+            let runs =
+                Effective::merge(&spec, &image).ok().map(|effective| effective.args().join(" "));
             assert_eq!(runs.as_deref(), *expected, "{row:?}");
         }
     }
@@ -171,7 +178,10 @@ mod tests {
         let effective = Effective::merge(&spec, &image).unwrap();
         assert_eq!((effective.entrypoint, effective.cmd), (None, words("x y")));
         spec.cmd = None;
-        assert!(matches!(Effective::merge(&spec, &image), Err(Error::NoCommand)), "the image's command is hidden too");
+        assert!(
+            matches!(Effective::merge(&spec, &image), Err(Error::NoCommand)),
+            "the image's command is hidden too"
+        );
     }
 
     #[test]
@@ -183,13 +193,18 @@ mod tests {
 
     #[test]
     fn working_directories() {
-        for (path, expected) in [("", "/"), ("/a/./b//", "/a/b"), ("/../x", "/x"), ("srv", "/srv"), ("/", "/")] {
+        for (path, expected) in
+            [("", "/"), ("/a/./b//", "/a/b"), ("/../x", "/x"), ("srv", "/srv"), ("/", "/")]
+        {
             assert_eq!(clean(path), expected, "{path}");
         }
         let mut spec = container();
         spec.working_dir = Some("srv".into());
         let error = Effective::merge(&spec, &image()).unwrap_err();
-        assert_eq!(error.to_string(), "the working directory 'srv' is invalid, it needs to be an absolute path");
+        assert_eq!(
+            error.to_string(),
+            "the working directory 'srv' is invalid, it needs to be an absolute path"
+        );
     }
 
     #[test]

@@ -62,7 +62,10 @@ impl FromStr for CgroupManager {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Systemd, Self::Cgroupfs, Self::None].into_iter().find(|manager| manager.as_str() == text).ok_or(())
+        [Self::Systemd, Self::Cgroupfs, Self::None]
+            .into_iter()
+            .find(|manager| manager.as_str() == text)
+            .ok_or(())
     }
 }
 
@@ -112,7 +115,8 @@ impl HostFacts {
         };
         let systemd_runs = Path::new("/run/systemd/system").is_dir();
         let usual = CgroupManager::usual(cgroup_version, systemd_runs, rootless);
-        let apparmor = first_line("/sys/module/apparmor/parameters/enabled").is_some_and(|line| line == "Y");
+        let apparmor =
+            first_line("/sys/module/apparmor/parameters/enabled").is_some_and(|line| line == "Y");
         let uname = rustix::system::uname();
         Self {
             cgroup_version,
@@ -127,7 +131,8 @@ impl HostFacts {
             hostname: uname.nodename().to_string_lossy().into_owned(),
             thermal_throttle: thermal_throttle(),
             ping_group_range: Path::new("/proc/sys/net/ipv4/ping_group_range").exists(),
-            unprivileged_port_start: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start").exists(),
+            unprivileged_port_start: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+                .exists(),
             oom_score_adj: lowest_oom_score_adj(rootless),
         }
     }
@@ -142,12 +147,14 @@ fn in_user_namespace() -> bool {
 
 /// RootlessKit announces a detached network namespace by this file in its state directory.
 fn rootlesskit_netns() -> bool {
-    std::env::var_os("ROOTLESSKIT_STATE_DIR").is_some_and(|directory| Path::new(&directory).join("netns").exists())
+    std::env::var_os("ROOTLESSKIT_STATE_DIR")
+        .is_some_and(|directory| Path::new(&directory).join("netns").exists())
 }
 
 /// `(6, 1)` of `6.1.0-18-amd64`; an unreadable one counts as old.
 fn kernel_version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -174,7 +181,8 @@ fn cpu_list(list: &str) -> Vec<u32> {
 /// whoever started with a higher value and without CAP_SYS_RESOURCE cannot go below it (in a user namespace 100,
 /// nerdctl `pkg/cmd/container/create.go`).
 fn lowest_oom_score_adj(rootless: bool) -> i32 {
-    let own = first_line("/proc/self/oom_score_adj").and_then(|line| line.parse().ok()).unwrap_or(0);
+    let own =
+        first_line("/proc/self/oom_score_adj").and_then(|line| line.parse().ok()).unwrap_or(0);
     let floor = if rootless { 100 } else { 0 };
     own.max(floor)
 }

@@ -43,7 +43,12 @@ impl Cache {
     ///
     /// # Errors
     /// [`Error::Failed`] when containerd does not give a view, or the view cannot be read.
-    pub async fn read(&self, client: &containerd::Client, snapshotter: &str, chain_id: &str) -> Result<Arc<ImageFiles>> {
+    pub async fn read(
+        &self,
+        client: &containerd::Client,
+        snapshotter: &str,
+        chain_id: &str,
+    ) -> Result<Arc<ImageFiles>> {
         if chain_id.is_empty() {
             return Ok(Arc::default());
         }
@@ -71,7 +76,11 @@ impl Cache {
     }
 }
 
-async fn read_through_view(client: &containerd::Client, snapshotter: &str, chain_id: &str) -> Result<ImageFiles> {
+async fn read_through_view(
+    client: &containerd::Client,
+    snapshotter: &str,
+    chain_id: &str,
+) -> Result<ImageFiles> {
     let failed = |source| Error::failed(format!("look into image layer {chain_id}"), source);
     let name = format!("nerdctld-view-{:032x}", u128::from_ne_bytes(random::bytes()?));
     let mark = Labels::from([(LEASE_MARK.to_owned(), "view".to_owned())]);
@@ -98,14 +107,17 @@ async fn read_through_view(client: &containerd::Client, snapshotter: &str, chain
 /// File systems may be slow: not on the runtime's threads.
 async fn read_mounts_elsewhere(chain_id: &str, mounts: Vec<Mount>) -> Result<ImageFiles> {
     let read = tokio::task::spawn_blocking(move || read_mounts(&mounts)).await;
-    read.map_err(io::Error::from)
-        .flatten()
-        .map_err(|source| Error::failed(format!("read /etc/passwd and /etc/group in image layer {chain_id}"), source))
+    read.map_err(io::Error::from).flatten().map_err(|source| {
+        Error::failed(format!("read /etc/passwd and /etc/group in image layer {chain_id}"), source)
+    })
 }
 
 fn read_mounts(mounts: &[Mount]) -> io::Result<ImageFiles> {
     let [mount] = mounts else {
-        let text = format!("the snapshotter gives {} mounts, which cannot be read without mounting them", mounts.len());
+        let text = format!(
+            "the snapshotter gives {} mounts, which cannot be read without mounting them",
+            mounts.len()
+        );
         return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     };
     if let Some(layers) = layers::Layers::open(mount)? {

@@ -11,7 +11,12 @@ use crate::containers::NetworkMode;
 const DEFAULTS: [(&str, &str, &str, &[&str]); 7] = [
     ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
     ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-    ("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    (
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    ),
     ("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
@@ -26,19 +31,27 @@ pub(super) fn mounts(input: &SpecInput<'_>) -> Built<Vec<Mount>> {
     let defaults = DEFAULTS
         .into_iter()
         .filter(|(destination, ..)| !(no_sys && destination.starts_with("/sys")))
-        .map(|(destination, kind, source, options)| mount(destination, kind, Path::new(source), options));
+        .map(|(destination, kind, source, options)| {
+            mount(destination, kind, Path::new(source), options)
+        });
     let files = input.files;
     let binds = [
         ("/etc/resolv.conf", &files.resolv_conf),
         ("/etc/hosts", &files.hosts),
         ("/etc/hostname", &files.hostname),
     ];
-    let binds =
-        binds.into_iter().map(|(destination, source)| mount(destination, "bind", source, &["bind", "rprivate"]));
+    let binds = binds
+        .into_iter()
+        .map(|(destination, source)| mount(destination, "bind", source, &["bind", "rprivate"]));
     defaults.chain(binds).collect()
 }
 
 fn mount(destination: &str, kind: &str, source: &Path, options: &[&str]) -> Built<Mount> {
     let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-    MountBuilder::default().destination(destination).typ(kind).source(source).options(options).build()
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options)
+        .build()
 }

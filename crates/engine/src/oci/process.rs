@@ -10,7 +10,11 @@ use super::{Built, SpecInput, capabilities};
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The process that `ids` run with `capabilities`.
-pub(super) fn process(input: &SpecInput<'_>, ids: &Ids, capabilities: Capabilities) -> Built<Process> {
+pub(super) fn process(
+    input: &SpecInput<'_>,
+    ids: &Ids,
+    capabilities: Capabilities,
+) -> Built<Process> {
     let container = input.container;
     let mut process = Process::default();
     process.set_terminal(Some(container.tty));
@@ -22,7 +26,7 @@ pub(super) fn process(input: &SpecInput<'_>, ids: &Ids, capabilities: Capabiliti
     process.set_args(Some(input.effective.args()));
     process.set_env(Some(env(&input.effective.env, input.hostname, container.tty)));
     process.set_cwd(input.effective.working_dir.clone().into());
-    process.set_capabilities(Some(capabilities::sets(capabilities)?));
+    process.set_capabilities(Some(capabilities::sets(capabilities)));
     process.set_no_new_privileges(Some(false));
     // No limits: the container inherits those of the shim, which containerd's service raises.
     process.set_rlimits(None);

@@ -8,7 +8,10 @@ use super::{Built, CgroupManager, HostFacts, devices};
 /// Limits; the memory object is always there, as in nerdctl's specs (`pkg/cmd/container/run_cgroup_linux.go`), whose
 /// inspect reads it without a check.
 pub(super) fn resources() -> Built<LinuxResources> {
-    LinuxResourcesBuilder::default().devices(devices::rules()?).memory(LinuxMemory::default()).build()
+    LinuxResourcesBuilder::default()
+        .devices(devices::rules()?)
+        .memory(LinuxMemory::default())
+        .build()
 }
 
 /// `linux.cgroupsPath` as nerdctl forms it; empty where nobody manages control groups (rootless without delegation).

@@ -6,8 +6,9 @@
 mod table;
 
 use oci_spec::runtime::{
-    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
+    Arch, Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg,
+    LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall,
+    LinuxSyscallBuilder,
 };
 
 use super::{Built, HostFacts};
@@ -35,7 +36,11 @@ pub(super) fn default_profile(host: &HostFacts, bounding: &Capabilities) -> Buil
         .syscalls(rules(host, bounding)?);
     // Without a list libseccomp takes the native architecture.
     let architectures = architectures(&host.architecture);
-    if architectures.is_empty() { profile.build() } else { profile.architectures(architectures).build() }
+    if architectures.is_empty() {
+        profile.build()
+    } else {
+        profile.architectures(architectures).build()
+    }
 }
 
 /// The native architecture and those whose programs it can run.
@@ -90,12 +95,16 @@ fn clone_without_namespaces(architecture: &str) -> Built<[LinuxSyscall; 2]> {
 }
 
 fn allow(names: &str) -> Built<LinuxSyscall> {
-    LinuxSyscallBuilder::default().names(words(names)).action(LinuxSeccompAction::ScmpActAllow).build()
+    LinuxSyscallBuilder::default()
+        .names(words(names))
+        .action(LinuxSeccompAction::ScmpActAllow)
+        .build()
 }
 
 /// Allowed where one argument compares so with `value`; with `ScmpCmpMaskedEq`, where none of its bits is set.
 fn allow_if(name: &str, index: usize, op: LinuxSeccompOperator, value: u64) -> Built<LinuxSyscall> {
-    let argument: LinuxSeccompArg = LinuxSeccompArgBuilder::default().index(index).op(op).value(value).build()?;
+    let argument: LinuxSeccompArg =
+        LinuxSeccompArgBuilder::default().index(index).op(op).value(value).build()?;
     LinuxSyscallBuilder::default()
         .names(words(name))
         .action(LinuxSeccompAction::ScmpActAllow)
@@ -118,7 +127,9 @@ mod tests {
     fn allowed_without_condition(profile: &LinuxSeccomp) -> BTreeSet<String> {
         let rules = profile.syscalls().as_ref().unwrap().iter();
         rules
-            .filter(|rule| rule.action() == LinuxSeccompAction::ScmpActAllow && rule.args().is_none())
+            .filter(|rule| {
+                rule.action() == LinuxSeccompAction::ScmpActAllow && rule.args().is_none()
+            })
             .flat_map(|rule| rule.names().clone())
             .collect()
     }
@@ -138,7 +149,17 @@ mod tests {
     #[test]
     fn what_is_dangerous_is_refused_by_default() {
         let allowed = allowed_without_condition(&default_for(&facts()));
-        for name in ["mount", "bpf", "keyctl", "add_key", "io_uring_setup", "reboot", "clone3", "clone", "socket"] {
+        for name in [
+            "mount",
+            "bpf",
+            "keyctl",
+            "add_key",
+            "io_uring_setup",
+            "reboot",
+            "clone3",
+            "clone",
+            "socket",
+        ] {
             assert!(!allowed.contains(name), "{name}");
         }
         for name in ["chroot", "ptrace", "arch_prctl", "openat", "uname"] {
@@ -152,8 +173,15 @@ mod tests {
         bounding.insert(Capability::SysAdmin);
         let profile = default_profile(&facts(), &bounding).unwrap();
         let allowed = allowed_without_condition(&profile);
-        assert!(allowed.contains("mount") && allowed.contains("clone3") && allowed.contains("clone"));
-        let refused = profile.syscalls().as_ref().unwrap().iter().any(|rule| rule.errno_ret() == Some(ENOSYS));
+        assert!(
+            allowed.contains("mount") && allowed.contains("clone3") && allowed.contains("clone")
+        );
+        let refused = profile
+            .syscalls()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .any(|rule| rule.errno_ret() == Some(ENOSYS));
         assert!(!refused, "clone3 is real for whoever may make namespaces");
     }
 
@@ -167,12 +195,25 @@ mod tests {
     fn architectures_bring_their_own() {
         let host = HostFacts { architecture: "arm64".into(), ..facts() };
         let profile = default_for(&host);
-        assert_eq!(profile.architectures().as_deref(), Some(&[Arch::ScmpArchAarch64, Arch::ScmpArchArm][..]));
+        assert_eq!(
+            profile.architectures().as_deref(),
+            Some(&[Arch::ScmpArchAarch64, Arch::ScmpArchArm][..])
+        );
         let allowed = allowed_without_condition(&profile);
-        assert!(allowed.contains("set_tls") && !allowed.contains("arch_prctl") && !allowed.contains("modify_ldt"));
+        assert!(
+            allowed.contains("set_tls")
+                && !allowed.contains("arch_prctl")
+                && !allowed.contains("modify_ldt")
+        );
 
         let host = HostFacts { architecture: "s390x".into(), ..facts() };
-        let clone = default_for(&host).syscalls().as_ref().unwrap().iter().find(|r| r.names() == &["clone"]).cloned();
+        let clone = default_for(&host)
+            .syscalls()
+            .as_ref()
+            .unwrap()
+            .iter()
+            .find(|r| r.names() == &["clone"])
+            .cloned();
         assert_eq!(clone.unwrap().args().as_ref().unwrap()[0].index(), 1);
     }
 }

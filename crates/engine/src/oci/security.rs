@@ -20,11 +20,16 @@ const MASKED: [&str; 12] = [
 ];
 
 /// Paths that can be read only.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Hidden paths, those of this host's processors included.
 pub(super) fn masked_paths(host: &HostFacts) -> Vec<String> {
-    MASKED.iter().map(|path| (*path).to_owned()).chain(host.thermal_throttle.iter().cloned()).collect()
+    MASKED
+        .iter()
+        .map(|path| (*path).to_owned())
+        .chain(host.thermal_throttle.iter().cloned())
+        .collect()
 }
 
 /// Paths that can be read only.

@@ -1,8 +1,10 @@
 //! Whole specs, compared with the ones kept in `golden/`. `UPDATE_EXPECT=1 cargo test` writes them anew.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use expect_test::{ExpectFile, expect_file};
+use networking::hook::HookCommand;
 use serde_json::Value;
 
 use super::host::tests::facts;
@@ -41,21 +43,24 @@ pub(crate) fn container() -> ContainerSpec {
 
 /// An image that runs a shell.
 pub(crate) fn image() -> ImageConfig {
-    ImageConfig { env: vec!["PATH=/bin".into()], cmd: Some(vec!["sh".into()]), ..ImageConfig::default() }
+    ImageConfig {
+        env: vec!["PATH=/bin".into()],
+        cmd: Some(vec!["sh".into()]),
+        ..ImageConfig::default()
+    }
 }
 
 fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> Result<Spec> {
     let id = "0123456789abcdef".repeat(4).parse().unwrap();
     let state = PathBuf::from("/var/lib/nerdctl/1935db59/containers/default/0123");
-    let call = |event: &str| HookCall {
+    let call = |event: &str| HookCommand {
         path: "/var/lib/nerdctl/bin/nerdctld".into(),
         args: vec!["nerdctld".into(), "oci-hook".into(), event.into()],
         env: vec!["PATH=/usr/sbin:/sbin".into()],
     };
-    let labels = BTreeMap::from([
+    let annotations = BTreeMap::from([
         ("nerdctl/networks".to_owned(), format!("[\"{}\"]", container.network.as_str())),
         ("nerdctl/domainname".to_owned(), String::new()),
-        ("com.example.of-the-user".to_owned(), "is no annotation".to_owned()),
     ]);
     runtime_spec(&SpecInput {
         id: &id,
@@ -63,13 +68,16 @@ fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> 
         container,
         effective: &Effective::merge(container, image)?,
         hostname: container.hostname.as_deref().unwrap_or("0123456789ab"),
-        image_files: &ImageFiles { passwd: "web:x:33:33::/:\n".into(), group: "wheel:x:10:web\n".into() },
-        files: &NetworkFiles {
+        image_files: &ImageFiles {
+            passwd: "web:x:33:33::/:\n".into(),
+            group: "wheel:x:10:web\n".into(),
+        },
+        files: &ContainerFiles {
             resolv_conf: state.join("resolv.conf"),
             hosts: "/var/lib/nerdctl/1935db59/etchosts/default/0123/hosts".into(),
             hostname: state.join("hostname"),
         },
-        labels: &labels,
+        annotations: &annotations,
         hooks: &HookCalls { create_runtime: call("createRuntime"), post_stop: call("postStop") },
         host,
     })
@@ -82,7 +90,10 @@ fn check(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts, golde
         set.as_array_mut().unwrap().sort_by_key(Value::to_string);
     }
     if let Some(seccomp) = spec["linux"].get_mut("seccomp") {
-        *seccomp = Value::from(format!("default profile, {} rules", seccomp["syscalls"].as_array().unwrap().len()));
+        *seccomp = Value::from(format!(
+            "default profile, {} rules",
+            seccomp["syscalls"].as_array().unwrap().len()
+        ));
     }
     golden.assert_eq(&(serde_json::to_string_pretty(&spec).unwrap() + "\n"));
 }

@@ -19,6 +19,14 @@ pub struct ImageFiles {
     pub group: String,
 }
 
+impl ImageFiles {
+    /// Whether looking up `user` needs them: not if user and group are both numbers.
+    pub(crate) fn are_needed_for(user: &str) -> bool {
+        let is_number = |text: &str| text.parse::<u32>().is_ok();
+        !user.split_once(':').is_some_and(|(user, group)| is_number(user) && is_number(group))
+    }
+}
+
 /// Numbers of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ids {
@@ -65,7 +73,9 @@ impl Ids {
         if !group.is_empty() {
             ids.gid = find_group(group, files)?;
         } else if let Some(entry) = entry {
-            let listed = |group: &GroupEntry<'_>| group.members.split(',').any(|member| member == entry.name);
+            let listed = |group: &GroupEntry<'_>| {
+                group.members.split(',').any(|member| member == entry.name)
+            };
             ids.groups = groups(&files.group).filter(listed).map(|group| group.gid).collect();
         }
         Ok(ids)
@@ -86,7 +96,9 @@ fn find_group(asked: &str, files: &ImageFiles) -> Result<u32> {
     }
     let found = groups(&files.group).find(|group| group.name == asked);
     found.map(|group| group.gid).ok_or_else(|| {
-        Error::InvalidParameter(format!("unable to find group {asked}: no matching entries in group file"))
+        Error::InvalidParameter(format!(
+            "unable to find group {asked}: no matching entries in group file"
+        ))
     })
 }
 
@@ -104,7 +116,11 @@ fn passwd(text: &str) -> impl Iterator<Item = PasswdEntry<'_>> {
     lines(text).filter_map(|line| {
         let mut fields = line.split(':');
         let (name, _password) = (fields.next()?, fields.next()?);
-        Some(PasswdEntry { name, uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        Some(PasswdEntry {
+            name,
+            uid: fields.next()?.parse().ok()?,
+            gid: fields.next()?.parse().ok()?,
+        })
     })
 }
 
@@ -158,11 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn two_numbers_need_no_files() {
+        assert!(!ImageFiles::are_needed_for("0:0"));
+        for user in ["", "0", "web", "0:web", "web:0", ":", "5:"] {
+            assert!(ImageFiles::are_needed_for(user), "{user:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_found() {
         let text = |asked| find(asked).unwrap_err().to_string();
-        assert_eq!(text("nobody"), "unable to find user nobody: no matching entries in passwd file");
-        assert_eq!(text("broken"), "unable to find user broken: no matching entries in passwd file");
-        assert_eq!(text("web:nobody"), "unable to find group nobody: no matching entries in group file");
+        assert_eq!(
+            text("nobody"),
+            "unable to find user nobody: no matching entries in passwd file"
+        );
+        assert_eq!(
+            text("broken"),
+            "unable to find user broken: no matching entries in passwd file"
+        );
+        assert_eq!(
+            text("web:nobody"),
+            "unable to find group nobody: no matching entries in group file"
+        );
         assert_eq!(text("-1"), "uids and gids must be in range 0-2147483647");
         assert_eq!(text("0:2147483648"), "uids and gids must be in range 0-2147483647");
     }

@@ -27,7 +27,10 @@ pub(crate) fn details(
         (config.driver, config.opts)
     };
     Some(ContainerDetails {
-        recorded: record.extensions.get(REQUEST).map(|request| Recorded(Arc::from(request.value.as_slice()))),
+        recorded: record
+            .extensions
+            .get(REQUEST)
+            .map(|request| Recorded(Arc::from(request.value.as_slice()))),
         process: process(&view, &spec),
         entrypoint: view.facts.entrypoint.clone(),
         cmd: view.facts.cmd.clone(),
@@ -58,7 +61,11 @@ fn process(view: &View<'_>, spec: &SlimSpec) -> ProcessDetails {
         args: process.args.clone(),
         env: if ours { view.facts.env.clone() } else { process.env.clone() },
         cwd: process.cwd.clone(),
-        user: if ours { view.facts.user.clone() } else { view.nerdctl.user.clone().unwrap_or_else(ids) },
+        user: if ours {
+            view.facts.user.clone()
+        } else {
+            view.nerdctl.user.clone().unwrap_or_else(ids)
+        },
         hostname: spec.hostname.clone(),
         domainname: sysctl.unwrap_or(&spec.domainname).clone(),
     }

@@ -95,12 +95,17 @@ impl SlimSpec {
 
     /// What was mounted into it from outside.
     pub(super) fn binds(&self) -> impl Iterator<Item = &SlimMount> {
-        self.mounts.iter().filter(|mount| mount.is_bind() && !NETWORK_FILES.contains(&mount.destination.as_str()))
+        self.mounts
+            .iter()
+            .filter(|mount| mount.is_bind() && !NETWORK_FILES.contains(&mount.destination.as_str()))
     }
 
     /// The source of the mount at `destination`.
     pub(super) fn source_of(&self, destination: &str) -> Option<&str> {
-        self.mounts.iter().find(|mount| mount.destination == destination).map(|mount| mount.source.as_str())
+        self.mounts
+            .iter()
+            .find(|mount| mount.destination == destination)
+            .map(|mount| mount.source.as_str())
     }
 }
 
@@ -127,7 +132,8 @@ impl SlimMount {
 
     pub(super) fn to_mount_point(&self) -> MountPoint {
         let propagation = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
-        let propagation = propagation.into_iter().find(|option| self.has(option)).unwrap_or_default();
+        let propagation =
+            propagation.into_iter().find(|option| self.has(option)).unwrap_or_default();
         MountPoint {
             kind: "bind".to_owned(),
             name: String::new(),

@@ -9,12 +9,16 @@ use super::*;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const STATE: &str = "/var/lib/nerdctl/1935db59/containers/default/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const URI: &str = "binary:///usr/bin/nerdctl?_NERDCTL_INTERNAL_LOGGING=%2Fvar%2Flib%2Fnerdctl%2F1935db59";
+const URI: &str =
+    "binary:///usr/bin/nerdctl?_NERDCTL_INTERNAL_LOGGING=%2Fvar%2Flib%2Fnerdctl%2F1935db59";
 
 fn record(id: &str, labels: &[(&str, &str)], spec: &str) -> Record {
     Record {
         id: id.into(),
-        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        labels: labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
         image: "docker.io/library/busybox:latest".into(),
         runtime_name: "io.containerd.runc.v2".into(),
         runtime_options: None,
@@ -72,7 +76,11 @@ fn one_of_ours() {
     assert_eq!(container.owner, Owner::Nerdctld);
     assert_eq!((container.name.as_str(), container.image.as_str()), ("web", "busybox"));
     assert_eq!(container.command, ["/bin/sh", "-c", "true"]);
-    assert_eq!(container.labels.keys().collect::<Vec<_>>(), ["empty", "team"], "also those that containerd drops");
+    assert_eq!(
+        container.labels.keys().collect::<Vec<_>>(),
+        ["empty", "team"],
+        "also those that containerd drops"
+    );
     assert_eq!(container.network_mode, "bridge");
     assert_eq!(container.endpoints[0].network, "bridge");
     assert_eq!(container.ports, [Port { container_port: 80, protocol: "tcp".into(), host: None }]);
@@ -108,7 +116,10 @@ fn one_of_nerdctls() {
         ("nerdctl/state-dir", STATE),
         ("nerdctl/log-uri", URI),
         ("nerdctl/auto-remove", "true"),
-        ("nerdctl/mounts", r#"[{"Type":"volume","Name":"data","Source":"/v","Destination":"/d","Mode":"","RW":true,"Propagation":""}]"#),
+        (
+            "nerdctl/mounts",
+            r#"[{"Type":"volume","Name":"data","Source":"/v","Destination":"/d","Mode":"","RW":true,"Propagation":""}]"#,
+        ),
         ("containerd.io/restart.policy", "always"),
         ("io.containerd.image.config.stop-signal", "SIGINT"),
         ("mine", "1"),
@@ -144,22 +155,32 @@ fn a_container_of_a_pod() {
         spec,
     );
     let metadata = r#"{"Version":"v1","Metadata":{"LogPath":"/var/log/pods/x/0.log"}}"#;
-    record.extensions.insert(CRI_METADATA.into(), Any::new("github.com/containerd/cri/x", metadata));
+    record
+        .extensions
+        .insert(CRI_METADATA.into(), Any::new("github.com/containerd/cri/x", metadata));
     let container = of(&record).unwrap();
     assert_eq!(container.name, "k8s://kube-system/dns/coredns");
-    let pod = Owner::Kubernetes { namespace: "kube-system".into(), pod: "dns".into(), container: Some("coredns".into()) };
+    let pod = Owner::Kubernetes {
+        namespace: "kube-system".into(),
+        pod: "dns".into(),
+        container: Some("coredns".into()),
+    };
     assert_eq!(container.owner, pod);
     assert_eq!(container.network_mode, "container:sandbox0");
     assert_eq!(container.log, LogSource::Cri("/var/log/pods/x/0.log".into()));
     assert_eq!(container.state_dir, None);
     let mount = &container.mounts[..];
     assert_eq!(mount.len(), 1);
-    assert_eq!((mount[0].destination.as_str(), mount[0].read_write, mount[0].propagation.as_str()), ("/data", false, "rslave"));
+    assert_eq!(
+        (mount[0].destination.as_str(), mount[0].read_write, mount[0].propagation.as_str()),
+        ("/data", false, "rslave")
+    );
 }
 
 #[test]
 fn one_that_ctr_made() {
-    let spec = r#"{"process":{"args":["top"],"env":["A=1"]},"linux":{"namespaces":[{"type":"network"}]}}"#;
+    let spec =
+        r#"{"process":{"args":["top"],"env":["A=1"]},"linux":{"namespaces":[{"type":"network"}]}}"#;
     let container = of(&record("my-ctr.one", &[], spec)).unwrap();
     assert_eq!((container.owner, container.name.as_str()), (Owner::Other, ""));
     assert_eq!(container.network_mode, "none");
@@ -187,7 +208,11 @@ fn buildkits_steps_are_hidden() {
 #[test]
 fn only_nerdctls_own_places_are_believed() {
     let with = |state_dir: &str, uri: &str| {
-        let labels = [("nerdctl/namespace", "default"), ("nerdctl/state-dir", state_dir), ("nerdctl/log-uri", uri)];
+        let labels = [
+            ("nerdctl/namespace", "default"),
+            ("nerdctl/state-dir", state_dir),
+            ("nerdctl/log-uri", uri),
+        ];
         let container = of(&record(ID, &labels, "{}")).unwrap();
         (container.state_dir.is_some(), container.log_uri.is_some())
     };
@@ -217,7 +242,10 @@ fn details_of_one_of_ours() {
     let details = details(&record, Arc::new(container), &Namespace::default()).unwrap();
     assert_eq!(details.recorded.unwrap().0.as_ref(), br#"{"Image":"busybox"}"#);
     assert!(details.process.env.is_empty(), "what the daemon adds is not shown");
-    assert_eq!((details.process.hostname.as_str(), details.process.domainname.as_str()), ("box", "example.org"));
+    assert_eq!(
+        (details.process.hostname.as_str(), details.process.domainname.as_str()),
+        ("box", "example.org")
+    );
     assert_eq!((details.process.cwd.as_str(), details.process.user.as_str()), ("/srv", ""));
     assert_eq!(details.hosts_path, "/h");
     assert_eq!(details.sandbox_key, "/proc/7/ns/net");

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 /// Options of mount(8) that are not the file system's.
-const NOT_THE_FILE_SYSTEMS: [&str; 8] = ["ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime"];
+const NOT_THE_FILE_SYSTEMS: [&str; 8] =
+    ["ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime"];
 
 /// Mount read-only.
 pub(super) fn mount(wanted: &Mount) -> io::Result<OwnedFd> {
@@ -21,7 +22,9 @@ pub(super) fn mount(wanted: &Mount) -> io::Result<OwnedFd> {
         mount::fsconfig_set_string(&context, "source", wanted.source.as_str())?;
     }
     mount::fsconfig_set_flag(&context, "ro")?;
-    for option in wanted.options.iter().filter(|option| !NOT_THE_FILE_SYSTEMS.contains(&option.as_str())) {
+    for option in
+        wanted.options.iter().filter(|option| !NOT_THE_FILE_SYSTEMS.contains(&option.as_str()))
+    {
         match option.split_once('=') {
             Some((key, value)) => mount::fsconfig_set_string(&context, key, value)?,
             None => mount::fsconfig_set_flag(&context, option.as_str())?,
@@ -78,7 +81,9 @@ mod tests {
         };
         for path in ["etc/passwd", "etc/group"] {
             let mut text = String::new();
-            fs::File::from(open_file(&root, path).unwrap().unwrap()).read_to_string(&mut text).unwrap();
+            fs::File::from(open_file(&root, path).unwrap().unwrap())
+                .read_to_string(&mut text)
+                .unwrap();
             assert_eq!(text, "upper", "{path}");
         }
         assert!(open_file(&root, "etc/shadow").unwrap().is_none());

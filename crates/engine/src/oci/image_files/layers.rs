@@ -133,7 +133,9 @@ fn is_marked(file: &OwnedFd, name: &str) -> io::Result<bool> {
 /// An error if the overlay attribute `name` is there at all.
 fn refuse(file: &OwnedFd, name: &str) -> io::Result<()> {
     match attribute(file, name)? {
-        Some(_) => Err(io::Error::new(io::ErrorKind::Unsupported, format!("an overlay layer uses {name}"))),
+        Some(_) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, format!("an overlay layer uses {name}")))
+        }
         None => Ok(()),
     }
 }
@@ -247,7 +249,9 @@ mod tests {
         let flags = rustix::fs::XattrFlags::empty();
         let mark = |name: &str| rustix::fs::fsetxattr(&directory, name, b"y", flags);
         if mark("trusted.overlay.opaque").or_else(|_| mark("user.overlay.opaque")).is_err() {
-            eprintln!("skipped: the file system of the temporary directory has no extended attributes");
+            eprintln!(
+                "skipped: the file system of the temporary directory has no extended attributes"
+            );
             return;
         }
         assert_eq!(read(&mount, "etc/passwd"), None);
@@ -264,7 +268,11 @@ mod tests {
         assert_eq!(read(&mount, "etc/passwd").as_deref(), Some("linked"));
 
         symlink("../../../../../../../usr/lib/passwd", temp.path().join("1/etc/shadow")).unwrap();
-        assert_eq!(read(&mount, "etc/shadow").as_deref(), Some("linked"), "above the root is the root");
+        assert_eq!(
+            read(&mount, "etc/shadow").as_deref(),
+            Some("linked"),
+            "above the root is the root"
+        );
 
         symlink("/etc/hostname", temp.path().join("1/etc/group")).unwrap();
         assert_eq!(read(&mount, "etc/group"), None, "the host's file is not reached");
@@ -281,12 +289,17 @@ mod tests {
         let source = temp.path().join("1").display().to_string();
         let mount = Mount { kind: "bind".into(), source, ..Mount::default() };
         assert_eq!(read(&mount, "etc/passwd").as_deref(), Some("only"));
-        assert!(Layers::open(&Mount { kind: "btrfs".into(), ..Mount::default() }).unwrap().is_none());
+        assert!(
+            Layers::open(&Mount { kind: "btrfs".into(), ..Mount::default() }).unwrap().is_none()
+        );
     }
 
     #[test]
     fn colons_in_directories() {
-        assert_eq!(split_lower(r"/a:/b\:c:/d"), [Path::new("/a"), Path::new("/b:c"), Path::new("/d")]);
+        assert_eq!(
+            split_lower(r"/a:/b\:c:/d"),
+            [Path::new("/a"), Path::new("/b:c"), Path::new("/d")]
+        );
         assert_eq!(split_lower(""), Vec::<PathBuf>::new());
     }
 }

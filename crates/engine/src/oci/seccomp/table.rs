@@ -46,7 +46,8 @@ const IDENTITY: &str = "\
     getresuid getresuid32 getuid getuid32 setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups \
     setgroups32 setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setuid setuid32";
 /// What a process can do to restrict itself.
-const RESTRICTIONS: &str = "landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp";
+const RESTRICTIONS: &str =
+    "landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp";
 /// Signals.
 const SIGNALS: &str = "\
     alarm pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait \
@@ -98,7 +99,10 @@ pub(super) const ALWAYS_ALLOWED: &[&str] = &[
 /// Allowed in addition on these machines (Go's names of architectures).
 pub(super) const BY_ARCHITECTURE: &[(&[&str], &str)] = &[
     (&["ppc64le"], "sync_file_range2 swapcontext"),
-    (&["arm", "arm64"], "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"),
+    (
+        &["arm", "arm64"],
+        "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls",
+    ),
     (&["amd64"], "arch_prctl"),
     (&["amd64", "386"], "modify_ldt"),
     (&["s390x"], "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),

@@ -1,0 +1,282 @@
+//! Create a container.
+//!
+//! containerd's record comes first and without our mark that creation is finished: from then on a crash leaves
+//! something that the next daemon finds ([`Engine::discard_half_made`]), with everything in it that is needed to take
+//! the rest away. The record also protects the snapshot from the garbage collector before there is one. The mark comes
+//! last, and only then does anybody see the container.
+//!
+//! | Step | Taken back by |
+//! |---|---|
+//! | record without mark | delete the record |
+//! | name | release it |
+//! | state directory: log, ports | remove it |
+//! | hosts, resolv.conf, hostname | remove the hosts entry |
+//! | snapshot | remove it |
+//! | mark | – |
+
+mod draft;
+
+use std::sync::Arc;
+
+use containerd::containers::{Container as Record, ContainerPatch};
+use containerd::{Any, Labels};
+use names::{ContainerId, ContainerName, Platform};
+use nerdctl_store::StoreError;
+use nerdctl_store::labels::keys;
+use nerdctl_store::labels::values::LogConfig;
+use nerdctl_store::state_dir::{NetworkConfig, StateDir};
+
+use super::record::READY;
+use super::{ContainerSpec, Created, Phase, name_generator};
+use crate::images::ResolvedImage;
+use crate::oci::{Effective, ImageFiles};
+use crate::undo::Undo;
+use crate::{Engine, Error, Result, random};
+use draft::Draft;
+
+impl Engine {
+    /// Make a container. It is listed, and can be started, when this returns.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::NoSuchPlatform`]; [`Error::NoCommand`], [`Error::NoSuchUser`],
+    /// [`Error::InvalidParameter`]; [`Error::NameInUse`]; [`Error::ContainerdUnavailable`].
+    pub async fn create_container(&self, spec: ContainerSpec) -> Result<Created> {
+        let image = self.image_for_create(&spec.image, spec.platform.as_ref()).await?;
+        let effective = Effective::merge(&spec, &image.config)?;
+        let files = self.image_files(&effective.user, &image).await?;
+        let id = new_id()?;
+        let mut draft = Draft::new(self, id, spec, image, effective);
+        match draft.spec.name.clone() {
+            Some(name) => self.make(&mut draft, &name, &files).await?,
+            None => self.make_with_any_name(&mut draft, &files).await?,
+        }
+        self.inventory().refresh(&draft.id).await;
+        Ok(Created { warnings: draft.warnings(&Platform::host()), id: draft.id })
+    }
+
+    /// Try generated names until one is free; the short id is free for sure.
+    async fn make_with_any_name(&self, draft: &mut Draft, files: &ImageFiles) -> Result<()> {
+        for attempt in 0..name_generator::ATTEMPTS {
+            let Some(name) = name_generator::name(random::bytes()?, attempt) else { break };
+            match self.make(draft, &name, files).await {
+                Err(Error::NameInUse { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        let short: ContainerName =
+            draft.id.short().parse().map_err(|error| Error::failed("name a container", error))?;
+        self.make(draft, &short, files).await
+    }
+
+    /// Make the container under this name, or leave nothing.
+    async fn make(
+        &self,
+        draft: &mut Draft,
+        name: &ContainerName,
+        files: &ImageFiles,
+    ) -> Result<()> {
+        self.name_must_be_free(name)?;
+        draft.labels.name = name.to_string();
+        let mut undo = Undo::new();
+        let made = Box::pin(self.make_parts(draft, name, files, &mut undo)).await;
+        match made {
+            Ok(()) => undo.disarm(),
+            Err(_) => undo.run().await,
+        }
+        made
+    }
+
+    async fn make_parts(
+        &self,
+        draft: &Draft,
+        name: &ContainerName,
+        files: &ImageFiles,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        self.make_record(draft, files, undo).await?;
+        self.take_name(name, &draft.id, undo).await?;
+        self.make_state_dir(draft, undo).await?;
+        self.make_network_files(draft, undo).await?;
+        self.make_snapshot(draft, undo).await?;
+        let mut ready = ContainerPatch::default();
+        ready.extensions.insert(READY.to_owned(), Any::new(READY, "true"));
+        let updated = self.containerd().update_container(draft.id.as_str(), ready).await;
+        updated
+            .map(drop)
+            .map_err(|error| self.containerd_error(format!("finish container {}", draft.id), error))
+    }
+
+    /// What its users and groups are looked up in. An image that cannot be looked into can still run as root.
+    async fn image_files(&self, user: &str, image: &ResolvedImage) -> Result<Arc<ImageFiles>> {
+        if !ImageFiles::are_needed_for(user) {
+            return Ok(Arc::default());
+        }
+        let snapshotter = &self.settings().snapshotter;
+        match self.image_files_cache().read(self.containerd(), snapshotter, &image.chain_id).await {
+            Err(error) if user.is_empty() => {
+                tracing::warn!(
+                    image = image.name,
+                    error = error.message(),
+                    "root's further groups are not known"
+                );
+                Ok(Arc::default())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// nerdctl frees the names of its stopped containers; for Docker's users names are unique over all states.
+    fn name_must_be_free(&self, name: &ContainerName) -> Result<()> {
+        match self.inventory().now().by_name(name.as_str()) {
+            Some(entry) if entry.container.state.phase != Phase::Removing => {
+                Err(Error::NameInUse { name: name.to_string(), id: entry.container.id.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn make_record(&self, draft: &Draft, files: &ImageFiles, undo: &mut Undo) -> Result<()> {
+        let record = draft.record(self, files)?;
+        let made = self.containerd().create_container(record).await;
+        made.map_err(|error| {
+            self.containerd_error(format!("make the record of container {}", draft.id), error)
+        })?;
+        let (containerd, id) = (self.containerd().clone(), draft.id.clone());
+        undo.push(
+            "delete the record",
+            async move { containerd.delete_container(id.as_str()).await },
+        );
+        Ok(())
+    }
+
+    async fn take_name(
+        &self,
+        name: &ContainerName,
+        id: &ContainerId,
+        undo: &mut Undo,
+    ) -> Result<()> {
+        let names = self.store().names(&self.settings().namespace);
+        {
+            let (names, name, id) = (names.clone(), name.clone(), id.clone());
+            blocking("take a name", move || names.acquire(&name, &id)).await?.map_err(|error| {
+                match error {
+                    StoreError::NameTaken { name, owner } => Error::NameInUse { name, id: owner },
+                    other => Error::failed("take a name", other),
+                }
+            })?;
+        }
+        let (name, id) = (name.clone(), id.clone());
+        undo.push("release the name", async move {
+            let released = blocking("release a name", move || names.release(&name, &id)).await?;
+            released.map(drop).map_err(|error| Error::failed("release a name", error))
+        });
+        Ok(())
+    }
+
+    async fn make_state_dir(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
+        let state = self.store().state_dir(&self.settings().namespace, &draft.id);
+        let doomed = state.clone();
+        undo.push("remove the state directory", async move {
+            let doing = "remove a state directory";
+            blocking(doing, move || doomed.remove_all())
+                .await?
+                .map_err(|error| Error::failed(doing, error))
+        });
+        let log_config = draft.log_config_file();
+        let doing = format!("make the state directory of container {}", draft.id);
+        let made = blocking(&doing, move || fill_state_dir(&state, log_config.as_ref())).await?;
+        made.map_err(|error| Error::failed(doing, error))
+    }
+
+    async fn make_network_files(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
+        let container = draft.network_identity();
+        let (networks, doomed) = (self.networks().clone(), container.clone());
+        undo.push("remove the hosts entry", async move { networks.remove_files(&doomed).await });
+        let made = self.networks().prepare_files(&container, &draft.labels.dns).await;
+        made.map(drop).map_err(|error| {
+            Error::failed(format!("make the network files of container {}", draft.id), error)
+        })
+    }
+
+    /// Prepared again by nobody: a snapshot of that key can only be ours.
+    async fn make_snapshot(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
+        let snapshotter = self.containerd().snapshotter(&self.settings().snapshotter);
+        let made =
+            snapshotter.prepare(draft.id.as_str(), &draft.image.chain_id, Labels::new()).await;
+        made.map_err(|error| {
+            self.containerd_error(
+                format!("make the root file system of container {}", draft.id),
+                error,
+            )
+        })?;
+        let id = draft.id.clone();
+        undo.push(
+            "remove the root file system",
+            async move { snapshotter.remove(id.as_str()).await },
+        );
+        Ok(())
+    }
+
+    /// Take away what a crash in the middle of a creation left: everything that the record leads to, and it last.
+    ///
+    /// # Errors
+    /// The first step that fails; the next start of the daemon tries again.
+    pub(crate) async fn discard_half_made(&self, found: &Record) -> Result<()> {
+        let doing = || format!("discard the half-made container {}", found.id);
+        let id: ContainerId = found.id.parse().map_err(|error| Error::failed(doing(), error))?;
+        let _guard = self.locks().lock(&id).await;
+        let removed =
+            self.containerd().snapshotter(&found.snapshotter).remove(&found.snapshot_key).await;
+        if let Err(error) = removed
+            && !error.is_not_found()
+        {
+            return Err(self.containerd_error(doing(), error));
+        }
+        let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
+        let name = found.labels.get(keys::NAME).and_then(|name| name.parse::<ContainerName>().ok());
+        let discard_files = move || {
+            let hosts = store.hosts(&namespace);
+            hosts.release(&id)?;
+            hosts.delete(&id)?;
+            store.state_dir(&namespace, &id).remove_all()?;
+            match name.map(|name| store.names(&namespace).release(&name, &id)) {
+                // It had not got it.
+                Some(Err(StoreError::NameOfAnother { .. })) | None => Ok(()),
+                Some(released) => released.map(drop),
+            }
+        };
+        blocking(&doing(), discard_files).await?.map_err(|error| Error::failed(doing(), error))?;
+        match self.containerd().delete_container(&found.id).await {
+            Err(error) if !error.is_not_found() => Err(self.containerd_error(doing(), error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A random id whose short form is not a number: it becomes the host name (moby `daemon/internal/stringid`).
+fn new_id() -> Result<ContainerId> {
+    loop {
+        let id = ContainerId::from_random(random::bytes()?);
+        if !id.short_is_numeric() {
+            return Ok(id);
+        }
+    }
+}
+
+/// The files that nerdctl expects beside a container that has never run.
+fn fill_state_dir(state: &StateDir, log_config: Option<&LogConfig>) -> nerdctl_store::Result<()> {
+    state.create()?;
+    if let Some(config) = log_config {
+        state.write_log_config(config)?;
+        state.create_log_file()?;
+    }
+    state.set_network_config(&NetworkConfig::default())
+}
+
+/// Run `work`, which waits for files and file locks, where waiting is allowed.
+async fn blocking<T: Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::failed(doing, error))
+}

@@ -1,0 +1,256 @@
+//! A container as it is going to be, before anything of it exists.
+
+use std::path::PathBuf;
+
+use containerd::Any;
+use containerd::containers::NewContainer;
+use containerd::messages::RuncOptions;
+use names::{ContainerId, Namespace, Platform};
+use nerdctl_store::labels::values::LogConfig;
+use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
+use networking::ContainerFiles;
+use networking::hook::{HookEvent, HookSettings};
+
+use crate::containers::record::{FACTS, Facts, LABELS, REQUEST};
+use crate::containers::{ContainerSpec, LogDriver, NetworkMode};
+use crate::images::ResolvedImage;
+use crate::oci::{self, CgroupManager, Effective, HookCalls, ImageFiles, SpecInput};
+use crate::{Engine, Error, Result};
+
+/// The runtime of all containers that we make.
+const RUNTIME: &str = "io.containerd.runc.v2";
+
+/// Everything about a new container but its name, which may have to be drawn several times.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) id: ContainerId,
+    pub(super) spec: ContainerSpec,
+    pub(super) image: ResolvedImage,
+    effective: Effective,
+    namespace: Namespace,
+    /// nerdctl's labels.
+    pub(super) labels: ContainerLabels,
+}
+
+impl Draft {
+    pub(super) fn new(
+        engine: &Engine,
+        id: ContainerId,
+        spec: ContainerSpec,
+        image: ResolvedImage,
+        effective: Effective,
+    ) -> Self {
+        let namespace = engine.settings().namespace.clone();
+        let place = Place {
+            namespace: namespace.as_str(),
+            state_dir: engine.store().container_dir(&namespace, &id),
+            logger: io_monitor::log_uri(&engine.settings().helper, engine.store().path()),
+            containerd_address: &engine.settings().containerd_address,
+            host_name: &engine.host().hostname,
+        };
+        let labels = labels(&id, &spec, &image, &effective, &place);
+        Self { id, spec, image, effective, namespace, labels }
+    }
+
+    /// Docker's warnings (moby `daemon/create.go`).
+    pub(super) fn warnings(&self, host: &Platform) -> Vec<String> {
+        let image = &self.image.platform;
+        let runs = image.os() == host.os() && image.architecture() == host.architecture()
+            || host.rank(image).is_some();
+        if self.spec.platform.is_some() || runs {
+            return Vec::new();
+        }
+        vec![format!(
+            "The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
+             platform was requested"
+        )]
+    }
+
+    /// What `log-config.json` says; a container without a log has none.
+    pub(super) fn log_config_file(&self) -> Option<LogConfig> {
+        match self.spec.log_driver {
+            LogDriver::JsonFile => self.labels.log_config.clone(),
+            LogDriver::None => None,
+        }
+    }
+
+    /// The container as its networks know it.
+    pub(super) fn network_identity(&self) -> networking::Container {
+        let mode = match self.spec.network {
+            NetworkMode::Bridge => networking::NetworkMode::Cni(self.labels.networks.clone()),
+            NetworkMode::Host => networking::NetworkMode::Host,
+            NetworkMode::None => networking::NetworkMode::None,
+        };
+        networking::Container {
+            namespace: self.namespace.clone(),
+            id: self.id.clone(),
+            name: self.labels.name.parse().ok(),
+            hostname: self.labels.hostname.clone(),
+            domainname: self.labels.domainname.clone(),
+            mode,
+            extra_hosts: std::collections::BTreeMap::new(),
+            ip: None,
+            ip6: None,
+            mac_address: None,
+        }
+    }
+
+    /// containerd's record, still without the mark that creation is finished.
+    pub(super) fn record(&self, engine: &Engine, files: &ImageFiles) -> Result<NewContainer> {
+        let failed = |source: serde_json::Error| {
+            Error::failed(format!("encode container {}", self.id), source)
+        };
+        let spec = serde_json::to_vec(&self.oci_spec(engine, files)?).map_err(failed)?;
+        let docker_labels = serde_json::to_vec(&self.effective.labels).map_err(failed)?;
+        let extensions = [
+            (REQUEST, Any::new(REQUEST, &*self.spec.recorded.0)),
+            (LABELS, Any::new(LABELS, docker_labels)),
+            (FACTS, self.facts().to_any().map_err(failed)?),
+        ];
+        let options = RuncOptions {
+            systemd_cgroup: engine.host().cgroup_manager == CgroupManager::Systemd,
+            ..RuncOptions::default()
+        };
+        Ok(NewContainer {
+            id: self.id.to_string(),
+            labels: self.all_labels()?,
+            image: self.image.name.clone(),
+            runtime_name: RUNTIME.to_owned(),
+            runtime_options: Some(Any::runc_options(&options)),
+            spec: Some(Any::oci_spec(spec)),
+            snapshotter: engine.settings().snapshotter.clone(),
+            snapshot_key: self.id.to_string(),
+            extensions: extensions.map(|(name, value)| (name.to_owned(), value)).into(),
+        })
+    }
+
+    /// nerdctl's labels, and as many of the user's as containerd takes.
+    fn all_labels(&self) -> Result<containerd::Labels> {
+        let mut all = self.encoded(ContainerLabels::to_labels)?;
+        let of_user = self.effective.labels.iter();
+        let storable =
+            of_user.filter(|(key, value)| is_storable(key, value) && !is_reserved_key(key));
+        all.extend(storable.map(|(key, value)| (key.clone(), value.clone())));
+        Ok(all)
+    }
+
+    fn encoded(
+        &self,
+        encode: impl FnOnce(&ContainerLabels) -> nerdctl_store::Result<containerd::Labels>,
+    ) -> Result<containerd::Labels> {
+        encode(&self.labels).map_err(|error| {
+            Error::failed(format!("encode the labels of container {}", self.id), error)
+        })
+    }
+
+    fn oci_spec(&self, engine: &Engine, files: &ImageFiles) -> Result<oci_spec::runtime::Spec> {
+        let state = engine.store().state_dir(&self.namespace, &self.id);
+        let files_of_container = ContainerFiles {
+            hosts: engine.store().hosts(&self.namespace).hosts_path(&self.id),
+            resolv_conf: state.resolv_conf_path(),
+            hostname: state.hostname_path(),
+        };
+        oci::runtime_spec(&SpecInput {
+            id: &self.id,
+            namespace: &self.namespace,
+            container: &self.spec,
+            effective: &self.effective,
+            hostname: &self.labels.hostname,
+            image_files: files,
+            files: &files_of_container,
+            annotations: &self.encoded(ContainerLabels::to_annotations)?,
+            hooks: &hooks(engine)?,
+            host: engine.host(),
+        })
+    }
+
+    fn facts(&self) -> Facts {
+        let (spec, effective) = (&self.spec, &self.effective);
+        Facts {
+            image: spec.image.clone(),
+            image_id: self.image.id.clone(),
+            manifest_digest: self.image.manifest_digest.clone(),
+            entrypoint: effective.entrypoint.clone(),
+            cmd: effective.cmd.clone(),
+            env: effective.env.clone(),
+            user: effective.user.clone(),
+            tty: spec.tty,
+            open_stdin: spec.open_stdin,
+            stdin_once: spec.stdin_once,
+            auto_remove: spec.auto_remove,
+            stop_signal: effective.stop_signal.name(),
+            stop_timeout: spec.stop_timeout,
+            log_driver: spec.log_driver.as_str().to_owned(),
+            log_options: spec.log_options.clone(),
+            exposed_ports: self.image.config.exposed_ports.clone(),
+        }
+    }
+}
+
+/// What labels say about where a container is.
+struct Place<'a> {
+    namespace: &'a str,
+    state_dir: PathBuf,
+    /// Log URI that starts our logger.
+    logger: String,
+    containerd_address: &'a str,
+    host_name: &'a str,
+}
+
+/// nerdctl's labels as its own `create` writes them (`pkg/cmd/container/create.go`); the name comes later.
+fn labels(
+    id: &ContainerId,
+    spec: &ContainerSpec,
+    image: &ResolvedImage,
+    effective: &Effective,
+    place: &Place<'_>,
+) -> ContainerLabels {
+    let default_hostname =
+        if spec.network == NetworkMode::Host { place.host_name } else { id.short() };
+    let (log_uri, log_config) = match spec.log_driver {
+        LogDriver::JsonFile => {
+            let driver = spec.log_driver.as_str().to_owned();
+            let address = place.containerd_address.to_owned();
+            (place.logger.clone(), LogConfig { driver, opts: spec.log_options.clone(), address })
+        }
+        LogDriver::None => ("none".to_owned(), LogConfig::default()),
+    };
+    ContainerLabels {
+        namespace: place.namespace.to_owned(),
+        hostname: spec.hostname.clone().unwrap_or_else(|| default_hostname.to_owned()),
+        domainname: spec.domainname.clone(),
+        state_dir: place.state_dir.display().to_string(),
+        networks: vec![spec.network.as_str().to_owned()],
+        log_uri: Some(log_uri),
+        log_config: Some(log_config),
+        platform: image.platform.to_string(),
+        exposed_ports: image.config.exposed_ports.clone(),
+        // nerdctl knows no waiting for ever.
+        stop_timeout: spec.stop_timeout.filter(|seconds| *seconds > 0),
+        auto_remove: spec.auto_remove,
+        user: Some(effective.user.clone()).filter(|user| !user.is_empty()),
+        stop_signal: Some(effective.stop_signal.name()),
+        ..ContainerLabels::default()
+    }
+}
+
+fn hooks(engine: &Engine) -> Result<HookCalls> {
+    let settings = engine.settings();
+    let hook = HookSettings {
+        data_store: engine.store().path().to_owned(),
+        cni_path: settings.cni_path.clone(),
+        cni_netconf_path: settings.cni_netconf_path.clone(),
+        bridge_ip: settings.bridge_ip.clone(),
+    };
+    let call = |event| {
+        // A variable that is not text is none that a hook wants.
+        let environment = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        hook.command(&settings.helper, event, environment)
+            .map_err(|error| Error::failed("write the OCI hook", error))
+    };
+    Ok(HookCalls {
+        create_runtime: call(HookEvent::CreateRuntime)?,
+        post_stop: call(HookEvent::PostStop)?,
+    })
+}
