@@ -4,7 +4,9 @@
 //! along. So dropping a [`Response`] closes its connection at once, and nothing runs that nobody waits for. A connection
 //! whose body was read to its end goes back to the idle ones of its [`Http`] and serves the next request to that host.
 
-use std::future::{Future, poll_fn};
+mod connection;
+
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -16,24 +18,16 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use self::connection::{Connection, Dialer, Route};
 use crate::error::{Interruption, MAX_ERROR_BODY};
-use crate::proxy::Proxy;
-use crate::tls::{Handshake, Trust};
-use crate::url::{Scheme, Url};
-use crate::{Answer, Error, Patience, Proxies, Secret};
+use crate::tls::Trust;
+use crate::url::Url;
+use crate::{Answer, Error, Patience, Proxies};
 
 /// Connections kept for the next request; a pull uses three at once.
 const MAX_IDLE: usize = 4;
-/// The head of an answer.
-const MAX_HEAD: usize = 64 * 1024;
-/// The head of a proxy's answer to CONNECT.
-const MAX_PROXY_HEAD: usize = 8 * 1024;
 /// As many as Go's clients follow.
 const MAX_REDIRECTS: usize = 10;
 /// Body of a redirect that is read to keep the connection; a longer one costs a new connection.
@@ -42,10 +36,10 @@ const MAX_DRAIN: usize = 16 * 1024;
 /// The client of one operation.
 #[derive(Debug)]
 pub(crate) struct Http {
-    proxies: Proxies,
+    dialer: Dialer,
     patience: Patience,
     user_agent: HeaderValue,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<Connection>>,
 }
 
 /// A request that can be sent more than once.
@@ -78,58 +72,6 @@ struct Body {
     connection: Option<Connection>,
     home: Arc<Http>,
     stall: Duration,
-}
-
-struct Idle {
-    route: Route,
-    connection: Connection,
-}
-
-impl std::fmt::Debug for Idle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Idle")
-    }
-}
-
-/// Where a connection leads, and what it can be used for again.
-#[derive(Debug, Clone)]
-struct Route {
-    url: Url,
-    trust: Arc<Trust>,
-}
-
-impl Route {
-    /// As the host is really spoken to: one that was found to know no TLS is the same at its `http` address.
-    fn scheme(&self) -> Scheme {
-        if self.trust.is_plain() { Scheme::Http } else { self.url.scheme }
-    }
-
-    fn fits(&self, other: &Self) -> bool {
-        let port = |route: &Self| route.url.port.unwrap_or(route.scheme().default_port());
-        Arc::ptr_eq(&self.trust, &other.trust)
-            && self.scheme() == other.scheme()
-            && port(self) == port(other)
-            && self.url.host.eq_ignore_ascii_case(&other.url.host)
-    }
-}
-
-struct Connection {
-    route: Route,
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// Resolves when the connection is closed.
-    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    closed: bool,
-    /// Requests must carry the whole address: a plain request through a proxy.
-    proxied: Option<Option<Secret>>,
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("route", &self.route.url)
-            .field("closed", &self.closed)
-            .finish_non_exhaustive()
-    }
 }
 
 // === impl Request ===
@@ -166,7 +108,8 @@ impl Http {
     pub(crate) fn new(proxies: Proxies, patience: Patience, user_agent: &str) -> Arc<Self> {
         let user_agent =
             HeaderValue::from_str(user_agent).unwrap_or(HeaderValue::from_static("nerdctld"));
-        Arc::new(Self { proxies, patience, user_agent, idle: Mutex::new(Vec::new()) })
+        let dialer = Dialer { proxies, limit: patience.connect };
+        Arc::new(Self { dialer, patience, user_agent, idle: Mutex::new(Vec::new()) })
     }
 
     pub(crate) fn patience(&self) -> &Patience {
@@ -208,7 +151,7 @@ impl Http {
                 outcome => return outcome,
             }
         }
-        let connection = self.connect(route).await?;
+        let connection = self.dialer.connect(route).await?;
         self.exchange_on(connection, request).await
     }
 
@@ -219,12 +162,7 @@ impl Http {
     ) -> Result<Response, Error> {
         let interrupted = |source| Error::Interrupted { request: request.shown(), source };
         let message = self.message(&connection, request)?;
-        let answer = connection.sender.send_request(message);
-        let mut answer = std::pin::pin!(answer);
-        let head = poll_fn(|cx| {
-            connection_poll(&mut connection.driver, &mut connection.closed, cx);
-            answer.as_mut().poll(cx)
-        });
+        let head = connection.send(message);
         let head = timeout(self.patience.answer, head)
             .await
             .map_err(|_| interrupted(Interruption::Stalled(self.patience.answer)))?
@@ -255,7 +193,7 @@ impl Http {
         request: &Request,
     ) -> Result<http::Request<Full<Bytes>>, Error> {
         let invalid = |problem| Error::Address { address: request.url.to_string(), problem };
-        let target = match connection.proxied {
+        let target = match connection.proxied() {
             Some(_) => format!("http://{}{}", request.url.authority(), request.url.path),
             None => request.url.path.clone(),
         };
@@ -272,7 +210,7 @@ impl Http {
             HeaderValue::from_str(&request.url.authority()).map_err(|_| invalid("not a host"))?,
         );
         headers.insert(USER_AGENT, self.user_agent.clone());
-        if let Some(Some(authorization)) = &connection.proxied {
+        if let Some(Some(authorization)) = connection.proxied() {
             let value = HeaderValue::from_str(authorization.reveal())
                 .map_err(|_| invalid("the proxy's credentials are not printable"))?;
             headers.insert(http::header::PROXY_AUTHORIZATION, sensitive(value));
@@ -285,8 +223,8 @@ impl Http {
         loop {
             let mut connection = {
                 let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-                let at = idle.iter().position(|idle| idle.route.fits(route))?;
-                idle.swap_remove(at).connection
+                let at = idle.iter().position(|idle| idle.route().fits(route))?;
+                idle.swap_remove(at)
             };
             if connection.is_open().await {
                 return Some(connection);
@@ -297,102 +235,7 @@ impl Http {
     fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { route: connection.route.clone(), connection });
-        }
-    }
-
-    async fn connect(&self, route: Route) -> Result<Connection, Error> {
-        if route.scheme() == Scheme::Http {
-            return self.connect_plain(route).await;
-        }
-        let limit = self.patience.connect;
-        let shown = format!("{}:{}", route.url.host, route.url.port());
-        let stream = match self.proxies.for_url(&route.url)? {
-            None => dial(&route.url, route.url.port(), limit).await,
-            Some(proxy) => return self.connect_through(route, &proxy).await,
-        };
-        let stream = match stream {
-            Ok(stream) => stream,
-            // Nothing on 443: an insecure registry may be on 80 (containerd core/remotes/docker/resolver.go, HTTPFallback).
-            Err(_) if route.trust.plain_fallback() && route.url.port.is_none() => {
-                route.trust.set_plain();
-                return self.connect_plain(route).await;
-            }
-            Err(error) => return Err(error),
-        };
-        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown);
-        match within(limit, &shown, handshake).await? {
-            Handshake::Done(stream) => Connection::start(route, stream, None).await,
-            Handshake::Plain => self.connect_plain(route).await,
-        }
-    }
-
-    async fn connect_plain(&self, route: Route) -> Result<Connection, Error> {
-        let limit = self.patience.connect;
-        let mut url = route.url.clone();
-        url.scheme = Scheme::Http;
-        match self.proxies.for_url(&url)? {
-            None => Connection::start(route, dial(&url, url.port(), limit).await?, None).await,
-            Some(proxy) => {
-                let stream = dial(&proxy.url, proxy.url.port(), limit).await?;
-                if proxy.url.scheme == Scheme::Http {
-                    return Connection::start(route, stream, Some(proxy.authorization)).await;
-                }
-                let stream = self.greet_proxy(stream, &proxy).await?;
-                Connection::start(route, stream, Some(proxy.authorization)).await
-            }
-        }
-    }
-
-    /// TLS to the host inside a tunnel that the proxy makes.
-    async fn connect_through(&self, route: Route, proxy: &Proxy) -> Result<Connection, Error> {
-        let stream = dial(&proxy.url, proxy.url.port(), self.patience.connect).await?;
-        if proxy.url.scheme == Scheme::Http {
-            return self.connect_tunnelled(route, stream, proxy).await;
-        }
-        let stream = self.greet_proxy(stream, proxy).await?;
-        self.connect_tunnelled(route, stream, proxy).await
-    }
-
-    async fn connect_tunnelled<S>(
-        &self,
-        route: Route,
-        stream: S,
-        proxy: &Proxy,
-    ) -> Result<Connection, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let shown = format!("{}:{}", route.url.host, route.url.port());
-        let limit = self.patience.connect;
-        let stream = within(limit, &proxy.url.authority(), tunnel(stream, &shown, proxy)).await?;
-        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown);
-        match within(limit, &shown, handshake).await? {
-            Handshake::Done(stream) => Connection::start(route, stream, None).await,
-            Handshake::Plain => self.connect_plain(route).await,
-        }
-    }
-
-    /// TLS to the proxy itself, which is believed by the system's roots.
-    async fn greet_proxy(
-        &self,
-        stream: TcpStream,
-        proxy: &Proxy,
-    ) -> Result<Box<tokio_rustls::client::TlsStream<TcpStream>>, Error> {
-        let shown = proxy.url.authority();
-        let trust = Trust::default();
-        match within(
-            self.patience.connect,
-            &shown,
-            trust.handshake(stream, proxy.url.dial_host(), &shown),
-        )
-        .await?
-        {
-            Handshake::Done(stream) => Ok(stream),
-            Handshake::Plain => Err(Error::Address {
-                address: proxy.url.to_string(),
-                problem: "the proxy does not speak TLS",
-            }),
+            idle.push(connection);
         }
     }
 }
@@ -411,63 +254,6 @@ fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>
     request.url.join(location).map(Some)
 }
 
-async fn dial(url: &Url, port: u16, limit: Duration) -> Result<TcpStream, Error> {
-    let shown = format!("{}:{port}", url.host);
-    let connect = async {
-        let stream = TcpStream::connect((url.dial_host(), port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    };
-    within(limit, &shown, async {
-        connect.await.map_err(|source| Error::Unreachable { host: shown.clone(), source })
-    })
-    .await
-}
-
-/// Gives up after `limit` as if the host could not be reached.
-async fn within<T>(
-    limit: Duration,
-    host: &str,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    timeout(limit, work).await.unwrap_or_else(|_| {
-        let problem = format!("no answer for {} seconds", limit.as_secs_f32());
-        Err(Error::Unreachable {
-            host: host.to_owned(),
-            source: std::io::Error::new(std::io::ErrorKind::TimedOut, problem),
-        })
-    })
-}
-
-/// Asks a proxy for a way to `target` (RFC 9110 §9.3.6) and reads its answer byte by byte, so that nothing of what follows
-/// is lost.
-async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    target: &str,
-    proxy: &Proxy,
-) -> Result<S, Error> {
-    let authorization = proxy
-        .authorization
-        .as_ref()
-        .map(|value| format!("Proxy-Authorization: {}\r\n", value.reveal()))
-        .unwrap_or_default();
-    let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
-    let unreachable = |source| Error::Unreachable { host: proxy.url.authority(), source };
-    stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
-    stream.flush().await.map_err(unreachable)?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_PROXY_HEAD {
-        head.push(stream.read_u8().await.map_err(unreachable)?);
-    }
-    let status = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
-    let accepted = status.starts_with("HTTP/1.")
-        && status.split(' ').nth(1).is_some_and(|code| code.len() == 3 && code.starts_with('2'));
-    if accepted {
-        return Ok(stream);
-    }
-    Err(Error::Proxy { proxy: proxy.url.authority(), host: target.to_owned(), answer: status })
-}
-
 /// Marks a header so that `Debug` does not show it.
 pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
@@ -477,55 +263,6 @@ pub(crate) fn sensitive(mut value: HeaderValue) -> HeaderValue {
 /// An `Authorization` header value; `None` if the credentials cannot be one.
 pub(crate) fn authorization(value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((AUTHORIZATION, sensitive(HeaderValue::from_str(value).ok()?)))
-}
-
-// === impl Connection ===
-
-type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
-
-/// Lets the connection work; after its end it is only remembered as closed. Its error, if any, also reaches the request.
-fn connection_poll(driver: &mut Driver, closed: &mut bool, cx: &mut Context<'_>) {
-    if !*closed {
-        *closed = driver.as_mut().poll(cx).is_ready();
-    }
-}
-
-impl Connection {
-    async fn start<S>(
-        route: Route,
-        stream: S,
-        proxied: Option<Option<Secret>>,
-    ) -> Result<Self, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let shown = format!("{}:{}", route.url.host, route.url.port());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Error::Interrupted {
-                request: shown,
-                source: Interruption::Http(error),
-            })?;
-        Ok(Self { route, sender, driver: Box::pin(driver), closed: false, proxied })
-    }
-
-    /// Whether another request can be sent: the server has neither hung up nor sent anything unasked.
-    async fn is_open(&mut self) -> bool {
-        poll_fn(|cx| {
-            connection_poll(&mut self.driver, &mut self.closed, cx);
-            if self.closed {
-                return Poll::Ready(false);
-            }
-            // Not ready now means busy with something that nobody waits for any more.
-            match self.sender.poll_ready(cx) {
-                Poll::Ready(outcome) => Poll::Ready(outcome.is_ok()),
-                Poll::Pending => Poll::Ready(false),
-            }
-        })
-        .await
-    }
 }
 
 // === impl Response ===
@@ -605,14 +342,14 @@ impl Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<http_body::Frame<Bytes>>>> {
         if let Some(connection) = &mut self.connection {
-            connection_poll(&mut connection.driver, &mut connection.closed, cx);
+            connection.work(cx);
         }
         let frame = Pin::new(&mut self.incoming).poll_frame(cx);
         if frame.is_pending()
             && let Some(connection) = &mut self.connection
         {
             // Reading made room in the body's channel; the connection may go on at once.
-            connection_poll(&mut connection.driver, &mut connection.closed, cx);
+            connection.work(cx);
             return Pin::new(&mut self.incoming).poll_frame(cx);
         }
         frame

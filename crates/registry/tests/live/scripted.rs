@@ -94,7 +94,7 @@ impl Scripted {
                     return;
                 }
                 let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
-                thread::spawn(move || serve(stream, &*script, &seen));
+                thread::spawn(move || serve(&stream, &*script, &seen));
             }
         });
         Self { address, shared }
@@ -129,7 +129,7 @@ impl Drop for Scripted {
     }
 }
 
-fn serve(stream: TcpStream, script: &Script, shared: &Shared) {
+fn serve(stream: &TcpStream, script: &Script, shared: &Shared) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut first = true;
     // A TLS greeting is no HTTP: the connection is closed, as many servers do.
@@ -142,7 +142,7 @@ fn serve(stream: TcpStream, script: &Script, shared: &Shared) {
         }
         shared.requests.lock().unwrap().push(request.clone());
         let reply = script(&request);
-        if !answer(&stream, &request, reply) {
+        if !answer(stream, &request, &reply) {
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
@@ -150,7 +150,7 @@ fn serve(stream: TcpStream, script: &Script, shared: &Shared) {
 }
 
 /// Whether the connection goes on.
-fn answer(mut stream: &TcpStream, request: &Message, reply: Reply) -> bool {
+fn answer(mut stream: &TcpStream, request: &Message, reply: &Reply) -> bool {
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| name == "content-length") {
         head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
