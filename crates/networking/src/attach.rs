@@ -45,9 +45,11 @@ impl Networks {
         let failed = attached.is_err();
         let written = blocking(move || {
             state.forget_exit()?;
-            state.update_lifecycle(|lifecycle| {
-                if failed { lifecycle.fail(run.started_at) } else { lifecycle.begin(run) }
-            })
+            state.update_lifecycle(
+                |lifecycle| {
+                    if failed { lifecycle.fail() } else { lifecycle.begin(run) }
+                },
+            )
         })
         .await;
         attached.and(written).map(|()| run)

@@ -89,7 +89,15 @@ impl Networks {
             Ok(planned) if self.has_leftovers(container, &planned).await => {
                 self.detach_planned(container, &planned, netns).await
             }
-            Ok(_) => Vec::new(),
+            // `nerdctl stop` detaches before its signal, but the rules stay until its own hook has run.
+            Ok(planned) => {
+                self.delete_rules(
+                    container,
+                    planned.iter().map(|network| network.conflist.name.as_str()),
+                )
+                .await;
+                Vec::new()
+            }
             Err(error) => vec![error],
         }
     }
@@ -139,12 +147,22 @@ impl Networks {
             problems
                 .extend(self.cni.del(&network.conflist, &attachment).await.err().map(Into::into));
         }
-        let mut names: Vec<&str> = cached.iter().map(|known| known.network.as_str()).collect();
-        names.extend(planned.iter().map(|network| network.conflist.name.as_str()));
-        if let Err(error) = iptables::delete_rules_of(&container.cni_id(), &names).await {
+        let of_cache = cached.iter().map(|known| known.network.as_str());
+        self.delete_rules(
+            container,
+            of_cache.chain(planned.iter().map(|network| network.conflist.name.as_str())),
+        )
+        .await;
+        problems
+    }
+
+    /// Deletes rules that plugins leave when the network namespace is gone. Trouble is only logged, as with nerdctl:
+    /// they match nothing any more.
+    async fn delete_rules(&self, container: &Container, networks: impl Iterator<Item = &str>) {
+        let networks: Vec<&str> = networks.collect();
+        if let Err(error) = iptables::delete_rules_of(&container.cni_id(), &networks).await {
             tracing::warn!(%error, container = %container.id, "rules of the container may be left");
         }
-        problems
     }
 
     async fn detach_cached(

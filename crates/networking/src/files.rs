@@ -15,10 +15,10 @@ use names::ContainerId;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::resolv_conf::{HOST_PATH, Network, ResolvConf, SYSTEMD_RESOLVED_PATH};
 
+use crate::Networks;
 use crate::blocking::blocking;
 use crate::container::{Container, NetworkMode};
 use crate::error::{NetworkingError, Result};
-use crate::{Networks, iptables};
 
 const HOST_HOSTS: &str = "/etc/hosts";
 
@@ -105,12 +105,6 @@ impl Networks {
             renamed => renamed,
         })
         .await
-    }
-
-    /// Whether the host can delete iptables rules: without the program, rules of dead containers pile up.
-    #[must_use]
-    pub fn can_clean_rules(&self) -> bool {
-        iptables::is_installed()
     }
 }
 

@@ -23,24 +23,20 @@ const ATTEMPTS: u32 = 3;
 /// iptables chains have names of at most this length.
 const CHAIN_LENGTH: usize = 28;
 
-/// Whether the programs are there.
-pub(crate) fn is_installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> =
-        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    [SAVE, RESTORE]
-        .iter()
-        .all(|program| folders.iter().any(|folder| folder.join(program).is_file()))
-}
-
-/// Deletes the rules of a container and its own chains, in all tables at once.
+/// Deletes the rules of a container and its own chains, in all tables at once. A host without iptables has none.
 ///
 /// # Errors
 /// If the rules cannot be listed, or repeatedly not be deleted.
 pub(crate) async fn delete_rules_of(cni_id: &str, networks: &[&str]) -> Result<()> {
     let mut attempt = 1;
     loop {
-        let script = deletions(&run(SAVE, &[], "").await?, cni_id, networks);
+        let saved = match run(SAVE, &[], "").await {
+            Err(NetworkingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            saved => saved?,
+        };
+        let script = deletions(&saved, cni_id, networks);
         if script.is_empty() {
             return Ok(());
         }

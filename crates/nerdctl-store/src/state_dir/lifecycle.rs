@@ -42,9 +42,10 @@ impl Lifecycle {
         *self = Self { started_at: Some(run.started_at), create_error: false, pid: Some(run.pid) };
     }
 
-    /// Notes that a start failed in the hook.
-    pub fn fail(&mut self, at: Timestamp) {
-        *self = Self { started_at: Some(at), create_error: true, pid: None };
+    /// Notes that a start failed in the hook. `started_at` stays that of the last run, as Docker has it; nerdctl's
+    /// hook takes the time of the failure.
+    pub fn fail(&mut self) {
+        *self = Self { create_error: true, pid: None, ..*self };
     }
 }
 

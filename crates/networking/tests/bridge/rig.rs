@@ -88,6 +88,11 @@ impl Host {
         self.networks.store()
     }
 
+    /// What nerdctl would call plugins with.
+    pub(crate) fn cni(&self) -> Cni {
+        Cni::new(vec![plugin_dir().unwrap()])
+    }
+
     pub(crate) fn netconf(&self) -> PathBuf {
         self.dir.path().join("net.d")
     }
@@ -158,7 +163,12 @@ impl Host {
         assert_eq!(self.cache(), Vec::<String>::new());
         assert!(!self.rules().contains(&container.cni_id()), "{}", self.rules());
         assert!(!self.rules().contains("-A CNI-FORWARD -d 10.4.0."), "{}", self.rules());
-        assert!(!self.links().contains("veth"), "{}", self.links());
+        // The kernel takes an ended process's namespace apart when it finds the time.
+        let started = Instant::now();
+        while self.links().contains("veth") {
+            assert!(started.elapsed() < Duration::from_secs(30), "{}", self.links());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
+use cni::Attachment;
 use jiff::Timestamp;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::state_dir::{ExitRecord, Run};
@@ -180,5 +181,27 @@ fn none_and_host_are_announced_without_addresses() {
             host.store().state_dir(&none.namespace, &none.id).lifecycle().unwrap().run(),
             Some(other)
         );
+    });
+}
+
+#[test]
+fn a_stop_by_nerdctl_leaves_no_rules() {
+    on_own_host("bridge::runs::a_stop_by_nerdctl_leaves_no_rules", async |host| {
+        let container = host.container("web", r#"["bridge"]"#);
+        let process = Process::start();
+        let run = host.networks.create_runtime(&container, process.pid(), None).await.unwrap();
+        // `nerdctl stop` detaches first and signals then.
+        let conflists = host.networks.conflists(&container.namespace).await.unwrap();
+        let attachment = Attachment {
+            container_id: container.cni_id(),
+            if_name: "eth0".into(),
+            ..Attachment::default()
+        };
+        host.cni().del(conflists.default_network().unwrap(), &attachment).await.unwrap();
+        assert!(host.rules().contains(&container.cni_id()), "{}", host.rules());
+
+        process.end();
+        assert_eq!(host.networks.release_after_exit(&container, run).await.unwrap(), Release::Done);
+        host.assert_detached(&container);
     });
 }
