@@ -60,7 +60,15 @@ impl FileLock {
     /// # Errors
     /// [`StoreError::LockHeld`] after `deadline`, [`StoreError::Io`] if the path can be neither opened nor created.
     pub fn acquire(path: &Path, mode: Mode, deadline: Duration) -> Result<Self> {
-        let file = open_for_lock(path)?;
+        Self::lock(open_or_create(path)?, path, mode, deadline)
+    }
+
+    /// Locks a directory exclusively; one that is missing stays so.
+    pub(crate) fn of_directory(path: &Path, deadline: Duration) -> Result<Self> {
+        Self::lock(File::open(path).during("open", path)?, path, Mode::Exclusive, deadline)
+    }
+
+    fn lock(file: File, path: &Path, mode: Mode, deadline: Duration) -> Result<Self> {
         let operation = match mode {
             Mode::Shared => FlockOperation::NonBlockingLockShared,
             Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -92,15 +100,21 @@ impl FileLock {
 /// Locks a store's directory exclusively; it is created with mode 0700 if it does not exist.
 pub(crate) fn lock_directory(path: &Path, deadline: Duration) -> Result<FileLock> {
     create_private_dir(path)?;
-    FileLock::acquire(path, Mode::Exclusive, deadline)
+    FileLock::of_directory(path, deadline)
 }
 
 /// The lock that nerdctl's `rm` and `commit` take on one container (`<state>/oplock`, a directory).
 ///
 /// # Errors
-/// See [`FileLock::acquire`].
+/// See [`FileLock::acquire`]; a missing state directory is not made, since its container has been removed.
 pub fn oplock(state_dir: &Path, deadline: Duration) -> Result<FileLock> {
-    lock_directory(&state_dir.join("oplock"), deadline)
+    let path = state_dir.join("oplock");
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).during("create", &path)
+        }
+        _ => FileLock::of_directory(&path, deadline),
+    }
 }
 
 /// The lock under which hooks run CNI plugins (`<netconf>/.cni-concurrency.lock`).
@@ -126,7 +140,7 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).during("create", path)
 }
 
-fn open_for_lock(path: &Path) -> Result<File> {
+fn open_or_create(path: &Path) -> Result<File> {
     if let Ok(file) = File::open(path) {
         return Ok(file);
     }
@@ -235,6 +249,7 @@ mod tests {
     fn lock_files_are_those_of_nerdctl() {
         let dir = tempfile::tempdir().unwrap();
         let netconf = dir.path().join("net.d");
+        std::fs::create_dir(dir.path().join("state")).unwrap();
         let locks = [
             cni_concurrency(&netconf, SHORT).unwrap(),
             conflists(&netconf, Mode::Exclusive, SHORT).unwrap(),

@@ -35,7 +35,7 @@ use crate::error::{IoContext, Result, StoreError};
 use crate::files::{InPlace, read_optional, remove_if_present, remove_tree, write_atomic};
 use crate::go_json;
 use crate::labels::values::{LogConfig, PortMapping};
-use crate::locks::{FileLock, create_private_dir, lock_directory, oplock};
+use crate::locks::{FileLock, create_private_dir, oplock};
 
 const NETWORK_CONFIG: &str = "network-config.json";
 const LIFECYCLE: &str = "lifecycle.json";
@@ -127,12 +127,7 @@ impl StateDir {
     /// # Errors
     /// I/O errors.
     pub fn remove_all(&self) -> Result<()> {
-        let shm = self.shm_path();
-        match rustix::mount::unmount(&shm, UnmountFlags::DETACH) {
-            // EINVAL: not a mount point. EPERM: nobody without the right to unmount has mounted it.
-            Ok(()) | Err(Errno::NOENT | Errno::INVAL | Errno::NOTDIR | Errno::PERM) => {}
-            Err(errno) => return Err(errno).during("unmount", &shm),
-        }
+        unmount_all(&self.shm_path())?;
         remove_tree(&self.path)
     }
 
@@ -279,12 +274,25 @@ impl StateDir {
         remove_if_present(&self.path.join(EXIT))
     }
 
+    /// Does not make the directory: after a removal, late news of the container must not bring it back.
     fn lock(&self) -> Result<FileLock> {
-        lock_directory(&self.path, self.deadline)
+        FileLock::of_directory(&self.path, self.deadline)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<()> {
         write_atomic(&self.path.join(name), text.as_bytes(), STORE_FILE_MODE)
+    }
+}
+
+/// Unmounts what is mounted on a directory, if anything is. `nerdctl start` of a running container mounts once more.
+fn unmount_all(path: &Path) -> Result<()> {
+    loop {
+        match rustix::mount::unmount(path, UnmountFlags::DETACH) {
+            Ok(()) => {}
+            // EINVAL: not a mount point. EPERM: nobody without the right to unmount has mounted it.
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOTDIR | Errno::PERM) => return Ok(()),
+            Err(errno) => return Err(errno).during("unmount", path),
+        }
     }
 }
 
@@ -421,5 +429,50 @@ mod tests {
         state.remove_all().unwrap();
         assert!(!state.exists());
         state.remove_all().unwrap();
+        let late = state.update_lifecycle(|lifecycle| lifecycle.fail()).unwrap_err();
+        assert!(late.is_not_found(), "{late}");
+        assert!(state.oplock().unwrap_err().is_not_found());
+        assert!(!state.exists(), "late news do not bring it back");
+    }
+
+    /// Set in the process that has a mount namespace of its own.
+    const INSIDE: &str = "STATE_DIR_TEST_INSIDE";
+
+    #[test]
+    fn shared_memory_is_unmounted_before_the_directory_goes() {
+        let name = "state_dir::tests::shared_memory_is_unmounted_before_the_directory_goes";
+        if std::env::var_os(INSIDE).is_none() {
+            return run_again_with_own_mounts(name);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        let memory = dir.path().join("memory");
+        fs::create_dir(&memory).unwrap();
+        fs::write(memory.join("precious"), "").unwrap();
+        fs::create_dir(state.shm_path()).unwrap();
+        for _ in 0..2 {
+            rustix::mount::mount_bind(&memory, state.shm_path()).unwrap();
+        }
+        state.remove_all().unwrap();
+        assert!(!state.exists());
+        assert!(memory.join("precious").exists());
+    }
+
+    fn run_again_with_own_mounts(name: &str) {
+        use std::io::Write;
+        if fs::metadata("/proc/self").is_ok_and(|me| me.uid() != 0) {
+            // Not with `eprintln!`, which the harness swallows.
+            let _ = writeln!(std::io::stderr(), "SKIPPED {name}: mounting needs root");
+            return;
+        }
+        let output = std::process::Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }
