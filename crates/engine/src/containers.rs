@@ -13,6 +13,7 @@ pub mod record;
 pub mod remove;
 pub mod resize;
 pub mod resolve;
+pub mod size;
 pub mod start;
 pub mod state;
 pub mod stop;
