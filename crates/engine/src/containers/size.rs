@@ -1,6 +1,6 @@
 //! How much disk a container takes: a walk through its files, so only when asked for.
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Result};
 
 /// Bytes of a container's file systems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ impl Engine {
     /// Ask the snapshotter. What the container wrote is walked through; the layers below are stored numbers.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`]; containerd's.
+    /// [`crate::Error::NoSuchContainer`]; containerd's.
     pub async fn container_size(&self, typed: &str) -> Result<ContainerSize> {
         let container = self.resolve_container(typed).await?;
         if container.snapshotter.is_empty() || container.snapshot_key.is_empty() {
