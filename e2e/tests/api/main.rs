@@ -7,9 +7,12 @@ use e2e::runner::skip;
 use e2e::{Context as _, Host, Result};
 
 mod attach;
+mod cli;
 mod containers;
 mod create;
+mod events;
 mod images;
+mod lists;
 mod logs;
 mod rig;
 mod system;
@@ -23,6 +26,9 @@ fn main() -> ExitCode {
         containers::TESTS,
         logs::TESTS,
         attach::TESTS,
+        lists::TESTS,
+        events::TESTS,
+        cli::TESTS,
     ])
 }
 
