@@ -9,9 +9,8 @@
 //! |---|---|
 //! | record without mark | delete the record |
 //! | name | release it |
-//! | state directory: log, ports | remove it |
-//! | hosts, resolv.conf, hostname | remove the hosts entry |
-//! | snapshot | remove it |
+//! | state directory: log, ports, resolv.conf, hostname; the hosts entry | remove both |
+//! | at the same time the snapshot | remove it |
 //! | mark | – |
 
 mod draft;
@@ -95,9 +94,10 @@ impl Engine {
     ) -> Result<()> {
         self.make_record(draft, files, undo).await?;
         self.take_name(name, &draft.id, undo).await?;
-        self.make_state_dir(draft, undo).await?;
-        self.make_network_files(draft, undo).await?;
-        self.make_snapshot(draft, undo).await?;
+        self.promise_to_remove(draft, undo);
+        // Both wait for disks. Each runs to its end before anything is taken back.
+        let (files, snapshot) = tokio::join!(self.make_files(draft), self.make_snapshot(draft));
+        files.and(snapshot)?;
         let mut ready = ContainerPatch::default();
         ready.extensions.insert(READY.to_owned(), Any::new(READY, "true"));
         let updated = self.containerd().update_container(draft.id.as_str(), ready).await;
@@ -173,48 +173,48 @@ impl Engine {
         Ok(())
     }
 
-    async fn make_state_dir(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
+    /// Everything below is its own: what is not there yet is taken back as well.
+    fn promise_to_remove(&self, draft: &Draft, undo: &mut Undo) {
         let state = self.store().state_dir(&self.settings().namespace, &draft.id);
-        let doomed = state.clone();
         undo.push("remove the state directory", async move {
             let doing = "remove a state directory";
-            blocking(doing, move || doomed.remove_all())
-                .await?
-                .map_err(|error| Error::failed(doing, error))
+            let removed = blocking(doing, move || state.remove_all()).await?;
+            removed.map_err(|error| Error::failed(doing, error))
         });
-        let log_config = draft.log_config_file();
-        let doing = format!("make the state directory of container {}", draft.id);
-        let made = blocking(&doing, move || fill_state_dir(&state, log_config.as_ref())).await?;
-        made.map_err(|error| Error::failed(doing, error))
-    }
-
-    async fn make_network_files(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
-        let container = draft.network_identity();
-        let (networks, doomed) = (self.networks().clone(), container.clone());
-        undo.push("remove the hosts entry", async move { networks.remove_files(&doomed).await });
-        let made = self.networks().prepare_files(&container, &draft.labels.dns).await;
-        made.map(drop).map_err(|error| {
-            Error::failed(format!("make the network files of container {}", draft.id), error)
-        })
-    }
-
-    /// Prepared again by nobody: a snapshot of that key can only be ours.
-    async fn make_snapshot(&self, draft: &Draft, undo: &mut Undo) -> Result<()> {
+        let (networks, container) = (self.networks().clone(), draft.network_identity());
+        undo.push("remove the hosts entry", async move { networks.remove_files(&container).await });
         let snapshotter = self.containerd().snapshotter(&self.settings().snapshotter);
-        let made =
-            snapshotter.prepare(draft.id.as_str(), &draft.image.chain_id, Labels::new()).await;
-        made.map_err(|error| {
+        let id = draft.id.clone();
+        undo.push("remove the root file system", async move {
+            match snapshotter.remove(id.as_str()).await {
+                Err(error) if error.is_not_found() => Ok(()),
+                removed => removed,
+            }
+        });
+    }
+
+    /// The state directory with its log and ports, and the files that tell the container its place in the network.
+    async fn make_files(&self, draft: &Draft) -> Result<()> {
+        let state = self.store().state_dir(&self.settings().namespace, &draft.id);
+        let log_config = draft.log_config_file();
+        let doing = || format!("make the files of container {}", draft.id);
+        let made = blocking(&doing(), move || fill_state_dir(&state, log_config.as_ref())).await?;
+        made.map_err(|error| Error::failed(doing(), error))?;
+        let container = draft.network_identity();
+        let made = self.networks().prepare_files(&container, &draft.labels.dns).await;
+        made.map(drop).map_err(|error| Error::failed(doing(), error))
+    }
+
+    async fn make_snapshot(&self, draft: &Draft) -> Result<()> {
+        let snapshotter = self.containerd().snapshotter(&self.settings().snapshotter);
+        let chain_id = &draft.image.chain_id;
+        let made = snapshotter.prepare(draft.id.as_str(), chain_id, Labels::new()).await;
+        made.map(drop).map_err(|error| {
             self.containerd_error(
                 format!("make the root file system of container {}", draft.id),
                 error,
             )
-        })?;
-        let id = draft.id.clone();
-        undo.push(
-            "remove the root file system",
-            async move { snapshotter.remove(id.as_str()).await },
-        );
-        Ok(())
+        })
     }
 
     /// Take away what a crash in the middle of a creation left: everything that the record leads to, and it last.
