@@ -66,6 +66,13 @@ pub(crate) async fn store(
     result: Value,
 ) -> Result<()> {
     let path = path_of(cache, &list.name, attachment);
+    let mut result = result;
+    if let Some(result) = result.as_object_mut() {
+        // libcni does not keep an empty one.
+        result.retain(|key, value| {
+            key != "dns" || value.as_object().is_none_or(|dns| !dns.is_empty())
+        });
+    }
     let netns = attachment.netns.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned();
     let file = File {
         kind: KIND.to_owned(),
@@ -187,7 +194,9 @@ mod tests {
         };
         let result =
             serde_json::json!({"cniVersion": "1.0.0", "ips": [{"address": "10.4.0.2/24"}]});
-        store(dir.path(), &list, &attachment, result.clone()).await.unwrap();
+        let mut with_empty_dns = result.clone();
+        with_empty_dns["dns"] = serde_json::json!({});
+        store(dir.path(), &list, &attachment, with_empty_dns).await.unwrap();
 
         let file =
             std::fs::read_to_string(dir.path().join("results/net-default-abc-eth0")).unwrap();

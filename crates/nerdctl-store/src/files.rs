@@ -256,15 +256,17 @@ mod tests {
 
     #[test]
     fn marker_names_are_those_of_nerdctl() {
-        // sha256("/var/lib/x/etchosts/default/c") and sha256("hosts"), from sha256sum(1)
         let files = InPlace::below(Path::new("/var/lib/nerdctl"));
+        let name = |path: &str, suffix: &str| {
+            let file = files.file_for(Path::new(path), suffix);
+            assert_eq!(file.parent(), Some(Path::new("/var/lib/nerdctl/filesystem-ops")));
+            file.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        // The hashes are from sha256sum(1).
+        assert_eq!(name("/tmp/hosts", "backup"), "e9671acd-hosts-4f8a2cc3-backup");
         assert_eq!(
-            files.file_for(Path::new("/tmp/averyverylongfilename"), "in-progress"),
-            Path::new("/var/lib/nerdctl/filesystem-ops").join(format!(
-                "{}-averyverylongfil-{}-in-progress",
-                &sha256_hex(b"/tmp")[..8],
-                &sha256_hex(b"averyverylongfilename")[..8]
-            ))
+            name("/tmp/averyverylongfilename", "in-progress"),
+            "e9671acd-averyverylongfil-23508237-in-progress"
         );
     }
 
