@@ -80,7 +80,7 @@ pub struct Info {
     pub warnings: Vec<String>,
     /// seccomp is available in this kernel.
     pub seccomp: bool,
-    /// AppArmor is available.
+    /// AppArmor confines containers: the kernel has it, and a profile is loaded.
     pub apparmor: bool,
     /// Running in a user namespace.
     pub rootless: bool,
@@ -208,7 +208,7 @@ impl Engine {
                 namespace: settings.namespace.to_string(),
                 event_listeners: listeners,
                 seccomp: facts.seccomp,
-                apparmor: facts.apparmor,
+                apparmor: facts.apparmor && facts.apparmor_profile.is_some(),
                 rootless: facts.rootless,
                 ..Info::default()
             }

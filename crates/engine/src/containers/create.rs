@@ -1,7 +1,7 @@
 //! Create a container.
 //!
 //! containerd's record comes first and without our mark that creation is finished: from then on a crash leaves
-//! something that the next daemon finds ([`Engine::discard_half_made`]), with everything in it that is needed to take
+//! something that the next daemon finds (`discard_half_made`), with everything in it that is needed to take
 //! the rest away. The record also protects the snapshot from the garbage collector before there is one. The mark comes
 //! last, and only then does anybody see the container.
 //!

@@ -6,7 +6,7 @@
 //!
 //! Labels and specs of containers that others made may have been steered by the image's author, because some clients
 //! copy an image's labels to the container. So none of them is trusted with a path or a program here: see
-//! [`state_dir`] and [`log_uri`].
+//! `state_dir` and `log_uri`.
 
 mod details;
 mod facts;

@@ -2,8 +2,8 @@
 //!
 //! A read-only view of the image's snapshot says where the layers are; a lease protects it from the garbage collector
 //! and ends by itself if we do not. For overlayfs and bind mounts nothing is mounted: the layers are directories and
-//! are looked through from the top ([`layers`]). Other file systems are mounted without a place in the file tree
-//! ([`detached`]), so that no crash leaves a mount behind. What was read is kept by chain id, because layers never change.
+//! are looked through from the top (`layers.rs`). Other file systems are mounted without a place in the file tree
+//! (`detached.rs`), so that no crash leaves a mount behind. What was read is kept by chain id, because layers never change.
 
 mod detached;
 mod layers;

@@ -35,7 +35,11 @@ async fn a_container_is_made_as_nerdctl_expects_it() {
     assert_eq!(label("nerdctl/hostname"), Some(created.id.short()));
     assert_eq!(label("io.containerd.image.config.stop-signal"), Some("SIGQUIT"));
     assert_eq!((label("mine"), label("from")), (Some("1"), Some("image")));
-    assert_eq!((label("empty"), label("nerdctl/pid-file")), (None, None), "containerd has no empty ones, we no strange ones");
+    assert_eq!(
+        (label("empty"), label("nerdctl/pid-file")),
+        (None, None),
+        "containerd has no empty ones, we no strange ones"
+    );
     assert!(label("nerdctl/log-uri").unwrap().starts_with("binary:///bin/true?"));
     rig.client().snapshotter(rig.snapshotter()).stat(id).await.unwrap();
 
@@ -124,11 +128,17 @@ async fn a_creation_that_fails_leaves_nothing() {
     assert_eq!(error.message(), "unable to find user nobody: no matching entries in passwd file");
 
     // Somebody of nerdctl's has the name, and no container is known for it.
-    let store = nerdctl_store::DataStore::new(rig.path().join("data"), &rig.path().join("c.sock").display().to_string());
+    let store = nerdctl_store::DataStore::new(
+        rig.path().join("data"),
+        &rig.path().join("c.sock").display().to_string(),
+    );
     let other = names::ContainerId::from_random([7; 32]);
     let taken: names::ContainerName = "taken".parse().unwrap();
     store.names(&names::Namespace::default()).acquire(&taken, &other).unwrap();
-    let error = engine.create_container(ContainerSpec { name: Some(taken), ..request() }).await.unwrap_err();
+    let error = engine
+        .create_container(ContainerSpec { name: Some(taken), ..request() })
+        .await
+        .unwrap_err();
     assert!(matches!(&error, Error::NameInUse { id, .. } if *id == other.to_string()), "{error:?}");
 
     // The state directory cannot be made: the last step but two.
@@ -168,7 +178,10 @@ async fn a_creation_that_was_cut_off_is_hidden() {
     };
     client.create_container(cut_off).await.unwrap();
     let after = rig.engine();
-    let listed = after.list_containers(&engine::containers::ListFilter { all: true, ..Default::default() }).await.unwrap();
+    let listed = after
+        .list_containers(&engine::containers::ListFilter { all: true, ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(listed.len(), 1);
     assert!(matches!(after.inspect_container("half").await, Err(Error::NoSuchContainer(_))));
 
@@ -206,7 +219,9 @@ async fn the_hosts_network_has_the_hosts_name() {
 
 #[tokio::test]
 async fn an_image_that_is_not_there_is_the_cue_to_pull() {
-    let Some(rig) = Rig::start("an_image_that_is_not_there_is_the_cue_to_pull").await else { return };
+    let Some(rig) = Rig::start("an_image_that_is_not_there_is_the_cue_to_pull").await else {
+        return;
+    };
     let engine = rig.engine();
     let asked = ContainerSpec { image: "nosuch".into(), ..request() };
     let error = engine.create_container(asked).await.unwrap_err();

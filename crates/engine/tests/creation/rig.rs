@@ -119,7 +119,14 @@ impl Rig {
         let status = Command::new("ctr")
             .arg("--address")
             .arg(self.socket())
-            .args(["--namespace", "default", "images", "import", "--snapshotter", &self.snapshotter])
+            .args([
+                "--namespace",
+                "default",
+                "images",
+                "import",
+                "--snapshotter",
+                &self.snapshotter,
+            ])
             .arg(&file)
             .stdout(Stdio::null())
             .status()
@@ -242,7 +249,8 @@ fn image_archive(busybox: &Path) -> Vec<u8> {
     let index = serde_json::to_vec(&index).unwrap();
 
     let blobs = layers.iter().chain([&config, &manifest]);
-    let named = blobs.map(|blob| (format!("blobs/{}", digest(blob).replace(':', "/")), blob.as_slice()));
+    let named =
+        blobs.map(|blob| (format!("blobs/{}", digest(blob).replace(':', "/")), blob.as_slice()));
     let files: Vec<_> = named
         .chain([
             ("index.json".to_owned(), index.as_slice()),
