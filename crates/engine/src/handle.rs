@@ -92,7 +92,8 @@ impl Engine {
         );
         let store = DataStore::new(&settings.data_root, &settings.containerd_address);
         let registry = images::registry_client(&settings)?;
-        let networks = networks(&settings, &store)?;
+        let host = HostFacts::read(settings.cgroup_manager.as_deref());
+        let networks = networks(&settings, &store, host.rootless)?;
         let supervisor = Supervisor::new();
         let events = EventHub::default();
         let reader = Reader {
@@ -104,7 +105,7 @@ impl Engine {
         let (inventory, reactions) = Inventory::start(reader, events.clone(), &supervisor);
         let engine = Self {
             inner: Arc::new(Inner {
-                host: HostFacts::read(settings.cgroup_manager.as_deref()),
+                host,
                 containerd,
                 store,
                 registry,
@@ -220,7 +221,7 @@ impl Engine {
     pub(crate) const RETRY: Duration = Duration::from_millis(200);
 }
 
-fn networks(settings: &Settings, store: &DataStore) -> Result<Networks, Error> {
+fn networks(settings: &Settings, store: &DataStore, rootless: bool) -> Result<Networks, Error> {
     let bridge_ip = match &settings.bridge_ip {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
@@ -230,5 +231,7 @@ fn networks(settings: &Settings, store: &DataStore) -> Result<Networks, Error> {
         })?),
     };
     let cni = cni::Cni::new(vec![settings.cni_path.clone()]);
-    Ok(Networks::new(store.clone(), cni, &settings.cni_netconf_path).with_bridge_ip(bridge_ip))
+    Ok(Networks::new(store.clone(), cni, &settings.cni_netconf_path)
+        .with_bridge_ip(bridge_ip)
+        .with_rootless(rootless))
 }

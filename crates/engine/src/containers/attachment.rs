@@ -12,6 +12,9 @@ use nerdctl_store::state_dir::{ExitRecord, Run};
 use super::{Container, Owner};
 use crate::{Engine, Error, Result};
 
+/// A run that was found, not seen: its pid could not be learned.
+const UNKNOWN_PID: u32 = 0;
+
 impl Engine {
     /// Write `exit.json`: containerd forgets the code with the task. Gives the run that ended, if the hook noted it.
     pub(crate) async fn write_exit(
@@ -21,9 +24,13 @@ impl Engine {
         at: Timestamp,
     ) -> Result<Option<Run>> {
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let oom_killed = container.state.oom_killed;
+        let (oom_killed, pid) = (container.state.oom_killed, container.state.pid);
         let written = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<Option<Run>> {
             let run = state_dir.lifecycle()?.run();
+            if run.is_some_and(|run| run.pid != pid && pid != UNKNOWN_PID) {
+                // Another run has begun already (nerdctl or the restart plugin): its note is not ours to end.
+                return Ok(None);
+            }
             state_dir.record_exit(&ExitRecord {
                 exit_code: code,
                 finished_at: at,

@@ -167,7 +167,10 @@ impl Engine {
         let volumes = if options.volumes { self.own_volumes(container) } else { Vec::new() };
         let doing = format!("remove the files of container {id}");
         let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
-            store.hosts(&namespace).delete(&id)?;
+            let hosts = store.hosts(&namespace);
+            // Where postStop never ran the others still have its addresses.
+            hosts.release(&id)?;
+            hosts.delete(&id)?;
             for volume in volumes {
                 store.volumes(&namespace).remove(&volume)?;
             }
