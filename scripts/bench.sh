@@ -1,10 +1,13 @@
 #!/bin/bash
-# bench.sh - nerdctld beside dockerd 29 in one run, and the floors of both: containerd alone, CNI plugins alone.
+# bench.sh - nerdctld beside dockerd 29 in one run, and the floor of both: containerd alone, CNI plugins alone.
 #
-# usage: bench.sh [ROW-FILTER…]
+# Prints a table of ratios; judges nothing. A full run takes up to eight minutes, --quick up to two; numbers are worth
+# something only while the machine does nothing else.
+#
+# usage: bench.sh [--quick] [--only NAMES] [--socket NAME=unix://PATH] [--no-floor] [--list] [ROW-NAME-PART…]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo 'bench.sh: sandboxes need root: sudo make bench' >&2; exit 1; }
 scripts/setup.sh
-cargo build --release -p nerdctld
-cargo build --release -p e2e --bins
+cargo build --release -p nerdctld -p e2e --bins
 exec "${CARGO_TARGET_DIR:-target}/release/bench" "$@"

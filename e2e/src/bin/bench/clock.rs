@@ -1,11 +1,12 @@
-//! When to stop: after a time, or when somebody presses Ctrl-C.
+//! When to stop: after a time, or when somebody presses Ctrl-C or sends SIGTERM.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Context, Result};
+use e2e::{Context, Result, bail};
 use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The time of one run.
 #[derive(Debug, Clone)]
@@ -16,7 +17,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Starts it, and listens for Ctrl-C: the first one ends the run after the repetition at hand, with the table so far
+    /// Starts it, and listens for signals: the first one ends the run after the repetition at hand, with the table so far
     /// and the ordinary clean-up; the second one ends this process, and sandboxes clean up without it.
     ///
     /// # Errors
@@ -26,17 +27,15 @@ impl Clock {
         let flag = Arc::clone(&interrupted);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
-            .name("ctrl-c".into())
+            .name("signals".into())
             .spawn(move || {
-                runtime.block_on(async {
-                    while tokio::signal::ctrl_c().await.is_ok() {
-                        if flag.swap(true, Ordering::Relaxed) {
-                            let _ = kill_process(getpid(), Signal::KILL);
-                        }
+                while runtime.block_on(asked_to_end()).is_ok() {
+                    if flag.swap(true, Ordering::Relaxed) {
+                        let _ = kill_process(getpid(), Signal::KILL);
                     }
-                });
+                }
             })
-            .context("a thread for Ctrl-C")?;
+            .context("a thread for signals")?;
         Ok(Self { began: Instant::now(), limit, interrupted })
     }
 
@@ -48,8 +47,24 @@ impl Clock {
         (self.began.elapsed() > self.limit).then_some("no time left")
     }
 
+    /// An error when [`Clock::over`].
+    ///
+    /// # Errors
+    /// With the reason.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.over().map_or(Ok(()), |reason| bail!("{reason}"))
+    }
+
     /// Since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+}
+
+async fn asked_to_end() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed,
     }
 }

@@ -13,6 +13,7 @@ use e2e::{Api, Container, Context, Result, bail, ensure, frames, unique};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::clock::Clock;
 use crate::crowd::{at_once, milliseconds_since, timed};
 use crate::ground::Ground;
 use crate::memory;
@@ -278,26 +279,24 @@ impl Side for Daemon {
         &self.name
     }
 
-    fn populate(&self, count: usize) -> Result<()> {
+    fn populate(&self, count: usize, clock: &Clock) -> Result<()> {
         let missing = count.saturating_sub(self.population().len());
         let body = json!({
             "Image": BUSYBOX,
             "Cmd": ["true"],
             "Labels": {"com.docker.compose.project": "bench", "com.docker.compose.service": "true"},
         });
-        let per_hand = missing.div_ceil(HANDS);
-        at_once(
-            (0..HANDS).map(|hand| per_hand.min(missing.saturating_sub(hand * per_hand))),
-            |n| {
-                for _ in 0..n {
-                    let path = format!("/containers/create?name={}", unique("bench"));
-                    let created = self.api.post_json(&path, &body)?.expect(201)?.json()?;
-                    let id = created["Id"].as_str().context("create answers without Id")?;
-                    self.population().push(id.to_owned());
-                }
-                Ok(Vec::new())
-            },
-        )?;
+        let names: Vec<String> = (0..missing).map(|_| unique("bench")).collect();
+        at_once(names.chunks(missing.div_ceil(HANDS).max(1)), |names| {
+            for name in names {
+                clock.check()?;
+                let path = format!("/containers/create?name={name}");
+                let created = self.api.post_json(&path, &body)?.expect(201)?.json()?;
+                let id = created["Id"].as_str().context("create answers without Id")?;
+                self.population().push(id.to_owned());
+            }
+            Ok(Vec::new())
+        })?;
         Ok(())
     }
 

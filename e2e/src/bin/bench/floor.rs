@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::clock::Clock;
 use crate::cni::Helper;
 use crate::crowd::{at_once, milliseconds_since, timed};
 use crate::daemon::{megabytes_per_second, writer};
@@ -75,10 +76,8 @@ impl Floor {
         &self.ground
     }
 
-    /// Makes snapshot and record of a container.
+    /// Makes record and snapshot of a container, in this order: a snapshot that nothing names is garbage at once.
     async fn create(&self, id: &str, command: &[impl AsRef<str>]) -> Result<()> {
-        let snapshotter = self.client.snapshotter(SNAPSHOTTER);
-        snapshotter.prepare(id, &self.layers, Labels::new()).await?;
         let new = NewContainer {
             id: id.into(),
             snapshot_key: id.into(),
@@ -86,6 +85,7 @@ impl Floor {
             ..self.template.clone()
         };
         self.client.create_container(new).await?;
+        self.client.snapshotter(SNAPSHOTTER).prepare(id, &self.layers, Labels::new()).await?;
         Ok(())
     }
 
@@ -227,10 +227,11 @@ impl Side for Floor {
         "floor"
     }
 
-    fn populate(&self, count: usize) -> Result<()> {
+    fn populate(&self, count: usize, clock: &Clock) -> Result<()> {
         const AT_ONCE: usize = 8;
         let mut population = self.population.lock().unwrap_or_else(PoisonError::into_inner);
         while population.len() < count {
+            clock.check()?;
             let ids: Vec<String> =
                 (0..AT_ONCE.min(count - population.len())).map(|_| unique("bench")).collect();
             let all = ids.iter().map(|id| self.create(id, &["true"]));

@@ -9,7 +9,8 @@ use e2e::{Context, Result};
 pub(crate) enum Kind {
     /// All pages in memory, those of the program's file included (`VmRSS`).
     Resident,
-    /// Pages that no other process has as well.
+    /// Pages that it wrote and has alone. Pages of the program's file are left out: whether those are private depends on
+    /// who else runs the same program.
     Private,
 }
 
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
 pub(crate) fn of(pid: u32, kind: Kind) -> Result<f64> {
     let (file, keys): (_, &[&str]) = match kind {
         Kind::Resident => ("status", &["VmRSS:"]),
-        Kind::Private => ("smaps_rollup", &["Private_Clean:", "Private_Dirty:"]),
+        Kind::Private => ("smaps_rollup", &["Private_Dirty:", "Private_Hugetlb:"]),
     };
     let path = format!("/proc/{pid}/{file}");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;

@@ -135,7 +135,7 @@ pub(crate) struct Row {
 /// Row by row, in an order in which the number of containers only grows.
 pub(crate) fn all(quick: bool) -> Vec<Row> {
     let repeats = Repeats { quick };
-    let log = if quick { 8_000_000 } else { 24_000_000 };
+    let log = if quick { 16_000_000 } else { 64_000_000 };
     let sizes: &[usize] = if quick { &[10, 100] } else { &[10, 100, 1000] };
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
@@ -268,21 +268,23 @@ fn reads(repeats: Repeats, size: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     for count in [1, 32] {
         let (suffix, words) = crowd(count);
-        // A long list for many is slow enough to be measured with one request each.
-        let requests = if count == 1 || size >= 1000 { 1 } else { 4 };
-        let list = Measure::List(Clients { count, requests });
-        let inspect = Measure::Inspect(Clients { count, requests: if count == 1 { 1 } else { 4 } });
-        for (verb, measure) in [("list", list), ("inspect", inspect)] {
-            // One round of a thousand for 32 can take half a minute.
-            let slow = count > 1 && size >= 1000 && verb == "list";
-            let (warm_up, least) = if slow { (0, 1) } else { (1, 2) };
+        let alone = count == 1;
+        // One round of lists of a thousand for 32 can take a minute: its 32 samples must do.
+        let slow = !alone && size >= 100;
+        let requests = if alone { 1 } else { 4 };
+        let list = Measure::List(Clients { count, requests: if slow { 1 } else { requests } });
+        let inspect = Measure::Inspect(Clients { count, requests });
+        let ordinary = repeats.requests();
+        let list_repeat = if slow { Repeat { warm_up: 0, least: 1, ..ordinary } } else { ordinary };
+        for (verb, measure, repeat) in [("list", list, list_repeat), ("inspect", inspect, ordinary)]
+        {
             rows.push(Row {
                 name: format!("{verb}.{size}{suffix}"),
                 what: format!("{verb} with {size} containers{words}"),
                 unit: Unit::Milliseconds,
                 measure,
                 containers: size,
-                repeat: Repeat { warm_up, least, ..repeats.requests() },
+                repeat,
             });
         }
     }

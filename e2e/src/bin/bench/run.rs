@@ -19,7 +19,7 @@ pub(crate) fn all(rows: Vec<Row>, sides: &[&dyn Side], clock: &Clock) -> Vec<Lin
     for row in rows {
         if row.containers > there && clock.over().is_none() {
             crate::note(format_args!("creating {} containers on each side", row.containers));
-            refusals = populate(sides, row.containers);
+            refusals = populate(sides, row.containers, clock);
             there = row.containers;
         }
         crate::note(format_args!("[{:3} s] {}", clock.elapsed().as_secs(), row.name));
@@ -30,10 +30,10 @@ pub(crate) fn all(rows: Vec<Row>, sides: &[&dyn Side], clock: &Clock) -> Vec<Lin
 }
 
 /// All sides at the same time: nobody measures.
-fn populate(sides: &[&dyn Side], count: usize) -> Vec<Option<String>> {
+fn populate(sides: &[&dyn Side], count: usize, clock: &Clock) -> Vec<Option<String>> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
-            sides.iter().map(|side| scope.spawn(move || side.populate(count))).collect();
+            sides.iter().map(|side| scope.spawn(move || side.populate(count, clock))).collect();
         threads
             .into_iter()
             .map(|thread| match thread.join() {
@@ -71,10 +71,11 @@ fn measure(
             break;
         }
     }
-    contestants.into_iter().map(Contestant::finish).collect()
+    contestants.into_iter().map(|contestant| contestant.finish(clock)).collect()
 }
 
 /// One side in one row.
+#[derive(Default)]
 struct Contestant<'a> {
     probe: Option<Probe<'a>>,
     samples: Vec<f64>,
@@ -86,23 +87,13 @@ struct Contestant<'a> {
 impl<'a> Contestant<'a> {
     fn new(probe: Result<Option<Probe<'a>>>) -> Self {
         match probe {
-            Ok(probe) => Self { probe, ..Self::failed(String::new()) }.with_failure(None),
+            Ok(probe) => Self { probe, ..Self::default() },
             Err(error) => Self::failed(format!("{error:#}")),
         }
     }
 
     fn failed(reason: String) -> Self {
-        Self {
-            probe: None,
-            samples: Vec::new(),
-            repetitions: 0,
-            spent: Duration::ZERO,
-            failure: Some(reason),
-        }
-    }
-
-    fn with_failure(self, failure: Option<String>) -> Self {
-        Self { failure, ..self }
+        Self { failure: Some(reason), ..Self::default() }
     }
 
     /// Goes through one repetition; false when it is done.
@@ -125,11 +116,12 @@ impl<'a> Contestant<'a> {
         true
     }
 
-    fn finish(self) -> Cell {
-        match (self.failure, Stats::of(self.samples)) {
-            (Some(reason), _) => Cell::Failed(reason),
-            (None, Some(stats)) => Cell::Measured(stats),
-            (None, None) => Cell::Absent,
+    fn finish(self, clock: &Clock) -> Cell {
+        match (self.failure, Stats::of(self.samples), self.probe) {
+            (Some(reason), ..) => Cell::Failed(reason),
+            (None, Some(stats), _) => Cell::Measured(stats),
+            (None, None, Some(_)) => Cell::Skipped(clock.over().unwrap_or("no samples")),
+            (None, None, None) => Cell::Absent,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use e2e::Result;
 
+use crate::clock::Clock;
 use crate::rows::Measure;
 
 /// Repeats one measurement: each call is one repetition and gives its samples in the row's unit. What it needs (running
@@ -16,8 +17,8 @@ pub(crate) trait Side: Sync {
     /// Creates containers until there are this many.
     ///
     /// # Errors
-    /// When that is refused.
-    fn populate(&self, count: usize) -> Result<()>;
+    /// When that is refused, or the time is over before.
+    fn populate(&self, count: usize, clock: &Clock) -> Result<()>;
 
     /// What repeats a measurement, or `None` where there is nothing to compare.
     ///
