@@ -183,7 +183,7 @@ impl AttachSession {
                     }
                 }
                 Ok(Some(AttachEvent::StdinClosed(closed))) if closed.close_io => {
-                    self.close_io().await
+                    self.close_io().await;
                 }
                 Ok(Some(AttachEvent::StdinClosed(_) | AttachEvent::Logged)) => {}
                 Ok(Some(AttachEvent::End(_))) => break,

@@ -209,3 +209,122 @@ async fn reached(until: Option<Timestamp>) {
     let rest = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::time::sleep(rest).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::path::Path;
+
+    use super::super::reader::Format;
+    use super::super::{LogOptions, OutputStream};
+    use super::*;
+    use crate::containers::Phase;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn running() -> State {
+        State { phase: Phase::Running, pid: 1, generation: 1, ..State::created() }
+    }
+
+    fn exited() -> State {
+        State { phase: Phase::Exited, pid: 0, ..running() }
+    }
+
+    fn append(path: &Path, texts: &[&str]) {
+        let mut lines = String::new();
+        for text in texts {
+            let time = Timestamp::now();
+            writeln!(lines, r#"{{"log":"{text}\n","stream":"stdout","time":"{time}"}}"#).unwrap();
+        }
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
+            .write_all(lines.as_bytes())
+            .unwrap();
+    }
+
+    /// A follower of a container that another program logs, and what changes its state.
+    fn follower(dir: &Path, until: Option<Timestamp>) -> (Follower, watch::Sender<State>) {
+        let (sender, states) = watch::channel(running());
+        let options =
+            LogOptions { stdout: true, stderr: true, follow: true, until, ..LogOptions::default() };
+        let news = LogNews {
+            socket: dir.join("no.sock"),
+            monitor: None,
+            is_complete: false,
+            states,
+            at_first: running(),
+            until,
+            foreign_lock: Some(dir.join("logger-lock")),
+            is_foreign: true,
+        };
+        let id = "0".repeat(64).parse().unwrap();
+        let reader = LogReader::new(dir.join("log"), Format::Json, options, None);
+        (Follower::new(reader, Some(news), id), sender)
+    }
+
+    async fn texts(follower: &mut Follower, most: usize) -> Vec<String> {
+        let mut got = Vec::new();
+        while got.len() < most {
+            let next = tokio::time::timeout(LIMIT, follower.next()).await.expect("nothing comes");
+            let Some(batch) = next else { break };
+            for entry in batch.unwrap() {
+                assert_eq!(entry.stream, OutputStream::Stdout);
+                got.push(String::from_utf8(entry.line.to_vec()).unwrap().trim_end().to_owned());
+            }
+        }
+        got
+    }
+
+    #[tokio::test]
+    async fn the_last_entry_comes_before_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        append(&path, &["one"]);
+        let (mut follower, states) = follower(dir.path(), None);
+        assert_eq!(texts(&mut follower, 1).await, ["one"]);
+        append(&path, &["two"]);
+        assert_eq!(texts(&mut follower, 1).await, ["two"]);
+        // Another program's logger is still at work when the container has ended.
+        let lock = File::create(dir.path().join("logger-lock")).unwrap();
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+        states.send(exited()).unwrap();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            append(&path, &["late"]);
+            drop(lock);
+        };
+        let (rest, ()) = tokio::join!(texts(&mut follower, usize::MAX), late);
+        assert_eq!(rest, ["late"]);
+    }
+
+    #[tokio::test]
+    async fn the_next_run_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        append(&dir.path().join("log"), &["one"]);
+        let (mut follower, states) = follower(dir.path(), None);
+        states.send(State { generation: 2, ..running() }).unwrap();
+        assert_eq!(texts(&mut follower, usize::MAX).await, ["one"]);
+    }
+
+    #[tokio::test]
+    async fn a_removed_container_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut follower, states) = follower(dir.path(), None);
+        drop(states);
+        assert_eq!(texts(&mut follower, usize::MAX).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn until_ends_it_even_if_nothing_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let until = Timestamp::now() + jiff::SignedDuration::from_millis(300);
+        let (mut follower, _states) = follower(dir.path(), Some(until));
+        append(&dir.path().join("log"), &["in time"]);
+        assert_eq!(texts(&mut follower, usize::MAX).await, ["in time"]);
+    }
+}

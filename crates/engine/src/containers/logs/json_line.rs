@@ -34,8 +34,9 @@ pub(super) fn parse(
     text.truncate(start);
     let document: Document<'_> = serde_json::from_slice(line).ok()?;
     let time = stamps.parse(document.time.as_bytes())?;
+    let stream = stream(document.stream.as_bytes())?;
     text.extend_from_slice(document.log.as_bytes());
-    Some((stream(document.stream.as_bytes())?, time))
+    Some((stream, time))
 }
 
 fn parse_plain(
@@ -150,7 +151,7 @@ mod tests {
             (format!(r#"{{"stream":"stdout",{TIME}}}"#), entry("", Stream::Stdout)),
             // Not entries.
             (format!(r#"{{"log":"x","stream":"stdin",{TIME}}}"#), None),
-            (format!(r#"{{"log":"x","stream":"","#), None),
+            (r#"{"log":"x","stream":"","#.into(), None),
             (r#"{"log":"x","stream":"stdout","time":"now"}"#.into(), None),
             (r#"{"log":"x","stream":"stdout"}"#.into(), None),
             (format!(r#"{{"log":"x\q","stream":"stdout",{TIME}}}"#), None),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -49,7 +49,7 @@ pub(super) struct LogReader {
     stop: Option<LogMark>,
     begun: bool,
     over: bool,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// Starts with `carried` bytes of an unfinished line.
     buffer: Vec<u8>,
     carried: usize,
@@ -60,7 +60,7 @@ pub(super) struct LogReader {
 
 /// The file that is being read.
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     file: File,
     inode: u64,
     offset: u64,
@@ -130,7 +130,7 @@ impl LogReader {
             (None, None) => (0, 0),
         };
         for (at, file) in files.iter().enumerate().skip(index) {
-            self.open = Open::open(&file.path, if at == index { offset } else { 0 })?;
+            self.open = OpenFile::at(&file.path, if at == index { offset } else { 0 })?;
             // A file that was pruned meanwhile is skipped.
             if self.open.is_some() {
                 break;
@@ -200,7 +200,7 @@ impl LogReader {
             open.is_complete = true;
             return Ok(true);
         }
-        let Some(open) = Open::open(&next.path, 0)? else {
+        let Some(open) = OpenFile::at(&next.path, 0)? else {
             return Ok(false);
         };
         self.open = Some(open);
@@ -239,9 +239,9 @@ impl LogReader {
     }
 }
 
-impl Open {
+impl OpenFile {
     /// `None` if the file is not there any more.
-    fn open(path: &std::path::Path, offset: u64) -> io::Result<Option<Self>> {
+    fn at(path: &Path, offset: u64) -> io::Result<Option<Self>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,

@@ -1,9 +1,8 @@
 //! Logs on disk, read in every way a request can ask for.
 
+use fs::OpenOptions;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
 
 use super::*;
 
@@ -56,8 +55,8 @@ fn read(path: &Path, options: LogOptions) -> Vec<u64> {
 fn what_is_asked_for_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
-    std::fs::write(dir.path().join("c-json.log.1"), lines(0..10)).unwrap();
-    std::fs::write(&path, lines(10..20)).unwrap();
+    fs::write(dir.path().join("c-json.log.1"), lines(0..10)).unwrap();
+    fs::write(&path, lines(10..20)).unwrap();
     let at = |second| Some(Timestamp::from_second(second).unwrap());
     let all: Vec<u64> = (0..20).collect();
     assert_eq!(read(&path, BOTH), all);
@@ -82,12 +81,12 @@ fn what_is_asked_for_is_read() {
 fn a_mark_ends_the_reading_wherever_it_is_by_then() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
-    std::fs::write(&path, lines(0..5)).unwrap();
-    let metadata = std::fs::metadata(&path).unwrap();
+    fs::write(&path, lines(0..5)).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
     let mark = Some(LogMark { inode: metadata.ino(), offset: metadata.len() });
     append(&path, &lines(5..7));
-    std::fs::rename(&path, dir.path().join("c-json.log.1")).unwrap();
-    std::fs::write(&path, lines(7..9)).unwrap();
+    fs::rename(&path, dir.path().join("c-json.log.1")).unwrap();
+    fs::write(&path, lines(7..9)).unwrap();
     let mut reader = LogReader::new(path, Format::Json, BOTH, mark);
     assert_eq!(rest(&mut reader), (vec![0, 1, 2, 3, 4], Block::Over));
 }
@@ -96,7 +95,7 @@ fn a_mark_ends_the_reading_wherever_it_is_by_then() {
 fn what_comes_after_the_first_look_is_for_followers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
-    std::fs::write(&path, lines(0..20_000)).unwrap();
+    fs::write(&path, lines(0..20_000)).unwrap();
     let mut once = LogReader::new(path.clone(), Format::Json, BOTH, None);
     let mut follower =
         LogReader::new(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None);
@@ -115,9 +114,8 @@ fn what_comes_after_the_first_look_is_for_followers() {
 fn a_follower_goes_through_rotations_truncation_and_half_lines() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
-    let rotate = |number: u32| {
-        std::fs::rename(&path, dir.path().join(format!("c-json.log.{number}"))).unwrap()
-    };
+    let rotate =
+        |number: u32| fs::rename(&path, dir.path().join(format!("c-json.log.{number}"))).unwrap();
     let mut reader =
         LogReader::new(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None);
     assert_eq!(rest(&mut reader), (vec![], Block::AtEnd), "no log yet");
@@ -139,10 +137,10 @@ fn a_follower_goes_through_rotations_truncation_and_half_lines() {
     assert_eq!(rest(&mut reader).0, [6]);
     // The file we read is gone.
     append(&path, &line(7));
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     append(&path, &line(8));
-    std::fs::remove_file(dir.path().join("c-json.log.1")).unwrap();
-    std::fs::remove_file(dir.path().join("c-json.log.2")).unwrap();
+    fs::remove_file(dir.path().join("c-json.log.1")).unwrap();
+    fs::remove_file(dir.path().join("c-json.log.2")).unwrap();
     assert_eq!(rest(&mut reader).0, [7, 8]);
     // logrotate's copytruncate.
     OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
@@ -185,16 +183,10 @@ fn lines_that_are_no_entries_are_skipped() {
 fn a_pods_log_with_its_rotated_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.log");
-    std::fs::write(
-        dir.path().join("0.log.20260101-000000"),
-        "2026-01-01T00:00:00Z stdout F line 0\n",
-    )
-    .unwrap();
-    std::fs::write(
-        &path,
-        "2026-01-02T00:00:00.5Z stderr P li\n2026-01-02T00:00:00.6Z stderr F ne 1\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("0.log.20260101-000000"), "2026-01-01T00:00:00Z stdout F line 0\n")
+        .unwrap();
+    fs::write(&path, "2026-01-02T00:00:00.5Z stderr P li\n2026-01-02T00:00:00.6Z stderr F ne 1\n")
+        .unwrap();
     let mut reader = LogReader::new(path, Format::Cri, BOTH, None);
     let mut texts = Vec::new();
     while let Block::Entries(batch) = reader.read().unwrap() {
