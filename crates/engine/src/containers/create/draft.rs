@@ -54,16 +54,27 @@ impl Draft {
 
     /// Docker's warnings (moby `daemon/create.go`).
     pub(super) fn warnings(&self, host: &Platform) -> Vec<String> {
+        self.platform_warning(host).into_iter().chain(self.volumes_warning()).collect()
+    }
+
+    fn platform_warning(&self, host: &Platform) -> Option<String> {
         let image = &self.image.platform;
         let runs = image.os() == host.os() && image.architecture() == host.architecture()
             || host.rank(image).is_some();
-        if self.spec.platform.is_some() || runs {
-            return Vec::new();
-        }
-        vec![format!(
-            "The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
-             platform was requested"
-        )]
+        (self.spec.platform.is_none() && !runs).then(|| {
+            format!(
+                "The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
+                 platform was requested"
+            )
+        })
+    }
+
+    /// dockerd makes an anonymous volume for each; without volumes the data is the container's own, and goes with it.
+    fn volumes_warning(&self) -> Option<String> {
+        let volumes = &self.image.config.volumes;
+        (!volumes.is_empty()).then(|| {
+            format!("The image declares volumes ({}), which nerdctld does not make yet: what is written there is kept in the container itself", volumes.join(", "))
+        })
     }
 
     /// What `log-config.json` says; a container without a log has none.
