@@ -4,7 +4,7 @@
 # Prints a table of ratios; judges nothing. A full run takes up to eight minutes, --quick up to two; numbers are worth
 # something only while the machine does nothing else.
 #
-# usage: bench.sh [--quick] [--only NAMES] [--socket NAME=unix://PATH] [--no-floor] [--list] [ROW-NAME-PART…]
+# usage: bench.sh [--quick] [--only NAMES] [--socket NAME=unix://PATH] [--no-floor] [--list] [ROW…]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo 'bench.sh: sandboxes need root: sudo make bench' >&2; exit 1; }

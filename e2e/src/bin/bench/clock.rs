@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::{Context, Result, bail};
+use e2e::{Context, Result, bail, ensure};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -53,6 +53,15 @@ impl Clock {
     /// With the reason.
     pub(crate) fn check(&self) -> Result<()> {
         self.over().map_or(Ok(()), |reason| bail!("{reason}"))
+    }
+
+    /// An error when the run was ended by a signal: its table is not whole.
+    ///
+    /// # Errors
+    /// That one.
+    pub(crate) fn interrupted(&self) -> Result<()> {
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        Ok(())
     }
 
     /// Since the start.

@@ -57,7 +57,8 @@ const QUICK_LIMIT: Duration = Duration::from_secs(100);
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Flags {
-    /// Only rows whose name contains one of these.
+    /// Only rows of these names, or whose names contain these.
+    #[arg(value_name = "ROW")]
     rows: Vec<String>,
     /// Fewer repetitions and at most 100 containers: under two minutes.
     #[arg(long)]
@@ -94,7 +95,7 @@ fn act(flags: &Flags) -> Result<()> {
     if flags.cni_helper {
         return cni::help();
     }
-    let rows: Vec<Row> = rows::all(flags.quick).into_iter().filter(|row| flags.want(row)).collect();
+    let rows = flags.choose(rows::all(flags.quick));
     if flags.list {
         rows.iter().for_each(|row| say(format_args!("{:20} {}\n", row.name, row.what)));
         return Ok(());
@@ -104,8 +105,17 @@ fn act(flags: &Flags) -> Result<()> {
 }
 
 impl Flags {
-    fn want(&self, row: &Row) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|part| row.name.contains(part))
+    /// All rows without a wish; else those that are called so, or, where none is, whose name contains it.
+    fn choose(&self, rows: Vec<Row>) -> Vec<Row> {
+        let called = |wish: &String| rows.iter().any(|row| row.name == *wish);
+        let (whole, parts): (Vec<&String>, Vec<&String>) =
+            self.rows.iter().partition(|w| called(w));
+        let wanted = |row: &Row| {
+            self.rows.is_empty()
+                || whole.iter().any(|name| row.name == **name)
+                || parts.iter().any(|part| row.name.contains(part.as_str()))
+        };
+        rows.iter().filter(|row| wanted(row)).cloned().collect()
     }
 
     fn started(&self) -> Vec<&str> {
@@ -167,7 +177,7 @@ fn compare(flags: &Flags, rows: Vec<Row>) -> Result<()> {
         daemons.into_iter().for_each(|daemon| drop(scope.spawn(|| drop(daemon))));
         scope.spawn(|| drop(floor));
     });
-    Ok(())
+    clock.interrupted()
 }
 
 /// What runs below and in the columns.
