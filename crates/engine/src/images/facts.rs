@@ -36,7 +36,6 @@ pub(crate) struct ManifestFacts {
     /// The config, if it is here.
     pub(crate) config: Option<Arc<Config>>,
     pub(crate) config_digest: String,
-    pub(crate) layers: Vec<Descriptor>,
     /// Bytes of manifest, config and layers that are here.
     pub(crate) content_size: u64,
     /// Bytes of the unpacked layers; 0 if the image is not unpacked.
@@ -163,7 +162,7 @@ impl Engine {
                     );
                 }
                 Some(Document::Manifest(manifest)) => {
-                    manifests.push(self.manifest_facts(stock, descriptor, &manifest).await?)
+                    manifests.push(self.manifest_facts(stock, descriptor, &manifest).await?);
                 }
                 _ => {}
             }
@@ -203,7 +202,6 @@ impl Engine {
             available,
             config,
             config_digest: manifest.config.digest.clone(),
-            layers: manifest.layers.clone(),
             content_size,
             unpacked_size,
         })
@@ -324,7 +322,6 @@ fn absent(descriptor: Descriptor) -> ManifestFacts {
         available: false,
         config: None,
         config_digest: String::new(),
-        layers: Vec::new(),
         content_size: 0,
         unpacked_size: 0,
     }

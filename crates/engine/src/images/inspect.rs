@@ -34,8 +34,11 @@ impl Engine {
                 platform: platform.to_string(),
             });
         }
-        let mut summary =
-            summary(&records.iter().collect::<Vec<_>>(), &facts, &self.inventory().now());
+        let mut summary = summary(
+            &records.iter().collect::<Vec<_>>(),
+            &facts,
+            &*self.inventory().loaded().await?,
+        );
         let mut details = ImageDetails {
             config_json: Vec::new(),
             diff_ids: Vec::new(),

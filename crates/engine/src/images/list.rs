@@ -26,7 +26,7 @@ impl Engine {
     pub async fn list_images(&self, filter: &ImageFilter) -> Result<Vec<ImageSummary>> {
         let listed = self.all_image_facts().await?;
         let filter = self.prepare(filter, &listed).await?;
-        let containers = self.inventory().now();
+        let containers = self.inventory().loaded().await?;
         let mut summaries: Vec<ImageSummary> = group(&listed, &filter)
             .into_values()
             .filter_map(|records| {

@@ -10,6 +10,8 @@
 //! Names of the same repository by digest count as one with its only tag. What Kubernetes runs, or
 //! has pinned, stays: the kubelet would not know where its image went.
 
+use std::sync::Arc;
+
 use containerd::images::Image;
 use jiff::Timestamp;
 use names::ImageRef;
@@ -21,6 +23,16 @@ use super::resolve::Found;
 use crate::containers::{Container, Owner};
 use crate::events::{Event, EventType};
 use crate::{Engine, Error, Result};
+
+/// What is to be removed, as it was found.
+struct Removal<'a> {
+    typed: &'a str,
+    found: &'a Found,
+    /// All records of the image.
+    all: &'a [Image],
+    /// All containers made of it.
+    users: &'a [Arc<Container>],
+}
 
 /// What may stand against a removal.
 #[derive(Clone, Copy)]
@@ -43,126 +55,92 @@ impl Engine {
         if all.is_empty() {
             return Err(Error::NoSuchImage(found.selector.to_string()));
         }
-        let removed = self.remove_found(typed, &found, &all, force).await;
+        let users = self.users(&all).await?;
+        let removed = self
+            .remove_found(&Removal { typed, found: &found, all: &all, users: &users }, force)
+            .await;
         self.image_cache().changed();
         removed
     }
 
-    async fn remove_found(
-        &self,
-        typed: &str,
-        found: &Found,
-        all: &[Image],
-        force: bool,
-    ) -> Result<Vec<Removed>> {
-        let mut checks = Checks { stopped_containers: !force, several_names: !force };
+    async fn remove_found(&self, removal: &Removal<'_>, force: bool) -> Result<Vec<Removed>> {
+        let Removal { found, all, users, .. } = *removal;
+        let checks = Checks { stopped_containers: !force, several_names: !force };
         if !found.by_name || is_dangling(&found.record) {
-            return self.remove_all(typed, found, all, checks).await;
+            return self.remove_all(removal, checks).await;
         }
         let same = same_reference(&found.record, all);
         if same.len() != all.len() {
-            return self.untag(typed, &same).await;
+            return self.untag(removal, &same).await;
         }
         // All names are this one, by tag and by digest.
-        checks.several_names = false;
-        let Some(user) = self.users(all).into_iter().next() else {
-            return self.remove_all(typed, found, all, checks).await;
+        let Some(user) = users.first() else {
+            return self.remove_all(removal, Checks { several_names: false, ..checks }).await;
         };
         let familiar = familiar(&found.record);
         if !force {
-            let reason = format!(
-                "container {} is using its referenced image {}",
-                short(user.id.as_str()),
-                short_digest(all)
-            );
+            let user = short(user.id.as_str());
+            let reason =
+                format!("container {user} is using its referenced image {}", short_digest(all));
             return Err(Error::ImageInUse { image: familiar, force: "must be forced", reason });
         }
-        self.check_kubernetes(typed, all, all)?;
+        self.check_kubernetes(removal, all.iter())?;
         // The container needs the content: only the name goes.
         if all.len() == 1 {
             self.keep_without_name(&found.record.name).await?;
         }
         self.delete_record(&found.record.name, false).await?;
-        self.publish(&found.record, "untag", Some(&familiar));
+        self.publish(&found.record, "untag", &familiar);
         Ok(vec![Removed::Untagged(familiar)])
     }
 
     /// Takes names away from an image that keeps others.
-    async fn untag(&self, typed: &str, records: &[&Image]) -> Result<Vec<Removed>> {
-        let records: Vec<Image> = records.iter().copied().cloned().collect();
-        self.check_kubernetes(typed, &records, &records)?;
+    async fn untag(&self, removal: &Removal<'_>, records: &[&Image]) -> Result<Vec<Removed>> {
+        self.check_kubernetes(removal, records.iter().copied())?;
         let mut removed = Vec::new();
-        for record in &records {
+        for record in records {
             self.delete_record(&record.name, false).await?;
             let familiar = familiar(record);
-            self.publish(record, "untag", Some(&familiar));
+            self.publish(record, "untag", &familiar);
             removed.push(Removed::Untagged(familiar));
         }
         Ok(removed)
     }
 
     /// Takes all names away and the image with them.
-    async fn remove_all(
-        &self,
-        typed: &str,
-        found: &Found,
-        all: &[Image],
-        checks: Checks,
-    ) -> Result<Vec<Removed>> {
-        self.check_conflicts(all, checks)?;
-        self.check_kubernetes(typed, all, all)?;
+    async fn remove_all(&self, removal: &Removal<'_>, checks: Checks) -> Result<Vec<Removed>> {
+        let all = removal.all;
+        check_conflicts(all, removal.users, checks)?;
+        self.check_kubernetes(removal, all.iter())?;
         let mut removed = Vec::new();
         for (at, record) in all.iter().enumerate() {
             // Waits for the garbage collector once, after the last name.
             self.delete_record(&record.name, at + 1 == all.len()).await?;
             if reference_of(record).is_some() {
                 let familiar = familiar(record);
-                self.publish(record, "untag", Some(&familiar));
+                self.publish(record, "untag", &familiar);
                 removed.push(Removed::Untagged(familiar));
             }
         }
-        let digest = found.record.target.digest.clone();
-        self.publish(&found.record, "delete", Some(&digest));
+        let digest = removal.found.record.target.digest.clone();
+        self.publish(&removal.found.record, "delete", &digest);
         removed.push(Removed::Deleted(digest));
         Ok(removed)
     }
 
-    fn check_conflicts(&self, all: &[Image], checks: Checks) -> Result<()> {
-        let users = self.users(all);
-        let conflict =
-            |force, reason| Err(Error::ImageInUse { image: short_digest(all), force, reason });
-        if let Some(running) =
-            users.iter().find(|container| container.state.phase.counts_as_running())
-        {
-            let reason =
-                format!("image is being used by running container {}", short(running.id.as_str()));
-            return conflict("cannot be forced", reason);
-        }
-        if let Some(stopped) = users.first().filter(|_| checks.stopped_containers) {
-            let reason =
-                format!("image is being used by stopped container {}", short(stopped.id.as_str()));
-            return conflict("must be forced", reason);
-        }
-        if checks.several_names && all.len() > 1 {
-            return conflict(
-                "must be forced",
-                "image is referenced in multiple repositories".to_owned(),
-            );
-        }
-        Ok(())
-    }
-
     /// Refuses to take away what the kubelet manages and uses, or has pinned.
-    fn check_kubernetes(&self, typed: &str, going: &[Image], all: &[Image]) -> Result<()> {
+    fn check_kubernetes<'a>(
+        &self,
+        removal: &Removal<'_>,
+        mut going: impl Iterator<Item = &'a Image> + Clone,
+    ) -> Result<()> {
         if self.settings().manage_cri {
             return Ok(());
         }
-        let is = |image: &Image, key: &str, value: &str| {
-            image.labels.get(key).is_some_and(|found| found == value)
-        };
-        let pinned = going.iter().any(|image| is(image, "io.cri-containerd.pinned", "pinned"));
-        let managed = going.iter().any(|image| is(image, "io.cri-containerd.image", "managed"));
-        let pod = self.users(all).into_iter().find_map(|container| match &container.owner {
+        let pinned =
+            going.clone().any(|image| has_label(image, "io.cri-containerd.pinned", "pinned"));
+        let managed = going.any(is_managed);
+        let pod = removal.users.iter().find_map(|container| match &container.owner {
             Owner::Kubernetes { namespace, pod, .. } => Some(format!("{namespace}/{pod}")),
             _ => None,
         });
@@ -171,18 +149,17 @@ impl Engine {
             Some(pod) if managed => format!("image is being used by the Kubernetes pod {pod}"),
             _ => return Ok(()),
         };
-        Err(Error::ImageInUse { image: typed.to_owned(), force: "cannot be forced", reason })
+        let image = removal.typed.to_owned();
+        Err(Error::ImageInUse { image, force: "cannot be forced", reason })
     }
 
-    /// The containers made of an image, pods' and nerdctl's included.
-    fn users(&self, all: &[Image]) -> Vec<std::sync::Arc<Container>> {
-        let Some(digest) = all.first().map(|image| image.target.digest.as_str()) else {
-            return Vec::new();
-        };
+    /// The containers made of an image, pods' and nerdctl's included. Waits until they are known.
+    async fn users(&self, all: &[Image]) -> Result<Vec<Arc<Container>>> {
+        let digest = all.first().map_or("", |image| image.target.digest.as_str());
         let names: Vec<&str> = all.iter().map(|image| image.name.as_str()).collect();
-        let snapshot = self.inventory().now();
+        let snapshot = self.inventory().loaded().await?;
         let users = snapshot.entries().filter(|entry| uses(&entry.container, digest, &names));
-        users.map(|entry| std::sync::Arc::clone(&entry.container)).collect()
+        Ok(users.map(|entry| Arc::clone(&entry.container)).collect())
     }
 
     async fn delete_record(&self, name: &str, sync: bool) -> Result<()> {
@@ -194,18 +171,41 @@ impl Engine {
         }
     }
 
-    fn publish(&self, record: &Image, action: &str, name: Option<&str>) {
-        let attributes =
-            name.map(|name| ("name".to_owned(), name.to_owned())).into_iter().collect();
-        let (actor, at) = (record.target.digest.clone(), Timestamp::now());
+    fn publish(&self, record: &Image, action: &str, name: &str) {
         self.hub().publish(Event {
             kind: EventType::Image,
             action: action.to_owned(),
-            actor,
-            attributes,
-            at,
+            actor: record.target.digest.clone(),
+            attributes: [("name".to_owned(), name.to_owned())].into(),
+            at: Timestamp::now(),
         });
     }
+}
+
+fn check_conflicts(all: &[Image], users: &[Arc<Container>], checks: Checks) -> Result<()> {
+    let conflict =
+        |force, reason| Err(Error::ImageInUse { image: short_digest(all), force, reason });
+    if let Some(running) = users.iter().find(|user| user.state.phase.counts_as_running()) {
+        let user = short(running.id.as_str());
+        return conflict(
+            "cannot be forced",
+            format!("image is being used by running container {user}"),
+        );
+    }
+    if let Some(stopped) = users.first().filter(|_| checks.stopped_containers) {
+        let user = short(stopped.id.as_str());
+        return conflict(
+            "must be forced",
+            format!("image is being used by stopped container {user}"),
+        );
+    }
+    if checks.several_names && all.len() > 1 {
+        return conflict(
+            "must be forced",
+            "image is referenced in multiple repositories".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// The records that go with one name: of its tag, and those of its repository by digest unless it has other tags
@@ -220,8 +220,10 @@ fn same_reference<'a>(record: &Image, all: &'a [Image]) -> Vec<&'a Image> {
     let mut other_tags = false;
     for image in all {
         let Some(reference) = reference_of(image) else {
-            // Names that are none go with the rest.
-            same.push(image);
+            // Names that are none go with the rest, but not CRI's with somebody else's.
+            if !is_managed(image) || is_managed(record) {
+                same.push(image);
+            }
             continue;
         };
         if reference.repository() != typed.repository() {
@@ -240,6 +242,15 @@ fn same_reference<'a>(record: &Image, all: &'a [Image]) -> Vec<&'a Image> {
         same.extend(by_digest);
     }
     same
+}
+
+/// CRI answers for this record.
+fn is_managed(image: &Image) -> bool {
+    has_label(image, "io.cri-containerd.image", "managed")
+}
+
+fn has_label(image: &Image, key: &str, value: &str) -> bool {
+    image.labels.get(key).is_some_and(|found| found == value)
 }
 
 fn familiar(record: &Image) -> String {

@@ -18,7 +18,7 @@ async fn images_are_listed_by_digest_with_all_their_names() {
     let Some(rig) = Rig::start("images_are_listed_by_digest_with_all_their_names") else { return };
     let mut content = Content::default();
     let (a, b) = (Layer::new("a", 50_000), Layer::new("b", 10));
-    let one = content.image(&host(), "one", &[a.clone()]);
+    let one = content.image(&host(), "one", std::slice::from_ref(&a));
     let two = content.image(&host(), "two", &[a, b]);
     let index = content.index(&[&one]);
     rig.registry
@@ -58,7 +58,7 @@ async fn images_are_listed_by_digest_with_all_their_names() {
     let before = ImageFilter { before: vec!["nothing".to_owned()], ..ImageFilter::default() };
     assert!(matches!(rig.engine.list_images(&before).await, Err(Error::NoSuchImage(_))));
 
-    rig.foreign_container(&rig.registry.name("two:1")).await;
+    rig.foreign_container(&rig.registry.name("two:1"), &[]).await;
     let listed = rig.list().await;
     assert_eq!(
         listed.iter().find(|image| image.id == two.digest).map(|image| image.containers),

@@ -74,7 +74,7 @@ async fn an_image_of_a_container_stays() {
     let Some(rig) = Rig::start("an_image_of_a_container_stays") else { return };
     let image = pulled(&rig, &["app:1"]).await;
     let name = rig.registry.name("app:1");
-    let container = &rig.foreign_container(&name).await[..12];
+    let container = &rig.foreign_container(&name, &[]).await[..12];
     let id = short(&image.digest);
 
     let error = rig.engine.remove_image(&name, false).await.unwrap_err();
@@ -97,41 +97,70 @@ async fn an_image_of_a_container_stays() {
     assert_eq!(rig.list().await[0].repo_tags, Vec::<String>::new());
 }
 
+/// Makes the records of an image CRI's own, and adds its record by id, which is no name for people.
+async fn hand_to_kubernetes(rig: &Rig, image: &Made, name: &str, extra: &[(&str, &str)]) {
+    let labels = [("io.cri-containerd.image", "managed")].iter().chain(extra);
+    let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let labels: containerd::Labels = labels.collect();
+    let patch = labels.clone().into_iter().map(|(key, value)| (key, Some(value))).collect();
+    let client = rig.containerd();
+    let target =
+        client.update_image(name, ImagePatch { labels: patch, target: None }).await.unwrap().target;
+    client.create_image(NewImage { name: image.config.clone(), labels, target }).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_kubernetes_pins_stays() {
     let Some(rig) = Rig::start("what_kubernetes_pins_stays") else { return };
     let image = pulled(&rig, &["pause:1"]).await;
     let name = rig.registry.name("pause:1");
-    let label = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
-    let labels =
-        [label("io.cri-containerd.image", "managed"), label("io.cri-containerd.pinned", "pinned")];
-    rig.containerd()
-        .update_image(&name, ImagePatch { labels: labels.into(), target: None })
-        .await
-        .unwrap();
-    // CRI's own record by id, which is no name for people.
-    let target = rig.containerd().get_image(&name).await.unwrap().target;
-    let by_id = NewImage { name: image.config.clone(), target, ..NewImage::default() };
-    rig.containerd().create_image(by_id).await.unwrap();
-    assert_eq!(rig.list().await[0].repo_tags, [name.clone()]);
-
+    hand_to_kubernetes(&rig, &image, &name, &[("io.cri-containerd.pinned", "pinned")]).await;
+    assert_eq!(rig.list().await[0].repo_tags, [name.as_str()]);
     for typed in [name.clone(), short(&image.digest)] {
         let error = rig.engine.remove_image(&typed, true).await.unwrap_err();
+        let reason = "image is pinned by Kubernetes";
         assert_eq!(
             error.message(),
-            format!(
-                "conflict: unable to delete {typed} (cannot be forced) - image is pinned by Kubernetes"
-            )
+            format!("conflict: unable to delete {typed} (cannot be forced) - {reason}")
         );
     }
-    let mine = NewImage {
-        name: rig.registry.name("mine:1"),
-        target: rig.containerd().get_image(&name).await.unwrap().target,
-        ..NewImage::default()
-    };
+    // A name of ours for the same image is ours.
+    let target = rig.containerd().get_image(&name).await.unwrap().target;
+    let mine = NewImage { name: rig.registry.name("mine:1"), target, ..NewImage::default() };
     rig.containerd().create_image(mine).await.unwrap();
+    let removed = rig.engine.remove_image(&rig.registry.name("mine:1"), false).await.unwrap();
+    assert_eq!(removed, [untagged(&rig, "mine:1")]);
+}
+
+#[tokio::test]
+async fn what_a_pod_uses_stays() {
+    let Some(rig) = Rig::start("what_a_pod_uses_stays") else { return };
+    let image = pulled(&rig, &["app:1"]).await;
+    let name = rig.registry.name("app:1");
+    hand_to_kubernetes(&rig, &image, &name, &[]).await;
+    let labels = [
+        ("io.cri-containerd.kind", "container"),
+        ("io.kubernetes.pod.namespace", "prod"),
+        ("io.kubernetes.pod.name", "web-1"),
+        ("io.kubernetes.container.name", "web"),
+    ];
+    rig.foreign_container(&image.config, &labels).await;
+    let error = rig.engine.remove_image(&name, true).await.unwrap_err();
+    let reason = "image is being used by the Kubernetes pod prod/web-1";
     assert_eq!(
-        rig.engine.remove_image(&rig.registry.name("mine:1"), false).await.unwrap(),
-        [untagged(&rig, "mine:1")]
+        error.message(),
+        format!("conflict: unable to delete {name} (cannot be forced) - {reason}")
     );
+    assert_eq!(rig.list().await[0].containers, 1);
+}
+
+#[tokio::test]
+async fn what_kubernetes_left_goes_whole() {
+    let Some(rig) = Rig::start("what_kubernetes_left_goes_whole") else { return };
+    let image = pulled(&rig, &["app:1"]).await;
+    let name = rig.registry.name("app:1");
+    hand_to_kubernetes(&rig, &image, &name, &[]).await;
+    let removed = rig.engine.remove_image(&name, false).await.unwrap();
+    assert_eq!(removed, [Removed::Untagged(name), Removed::Deleted(image.digest)]);
+    assert_eq!(rig.containerd().list_images(&[]).await.unwrap(), []);
 }

@@ -112,12 +112,14 @@ impl Rig {
     }
 
     /// A container's record as another client would make it, known to the engine.
-    pub(crate) async fn foreign_container(&self, image: &str) -> String {
+    pub(crate) async fn foreign_container(&self, image: &str, labels: &[(&str, &str)]) -> String {
         let id = "c".repeat(64);
         let new = containerd::containers::NewContainer {
             id: id.clone(),
             image: image.to_owned(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             runtime_name: "io.containerd.runc.v2".to_owned(),
+            spec: Some(containerd::Any::oci_spec(r#"{"ociVersion":"1.0.2"}"#)),
             ..containerd::containers::NewContainer::default()
         };
         self.containerd().create_container(new).await.unwrap();

@@ -48,6 +48,7 @@ pub(super) async fn fetch_and_unpack(
         announce(job.progress, &layers).await;
     }
     let (arrived, arrivals): (Vec<_>, Vec<_>) = layers.iter().map(|_| oneshot::channel()).unzip();
+    let tells = |layer: &Arriving<'_>| !(silent || layer.repeated || unpacked && layer.present);
     let unpack = async {
         for (layer, arrival) in layers.iter().zip(arrivals) {
             // The sender only goes away with an error, which ends this future too.
@@ -55,7 +56,7 @@ pub(super) async fn fetch_and_unpack(
             if !unpacked {
                 extract(job.progress, &unpacker, layer).await?;
             }
-            if !silent && !(unpacked && layer.present) && !layer.repeated {
+            if tells(layer) {
                 job.progress.layer(layer.id, PullStatus::PullComplete).await;
             }
         }
@@ -134,7 +135,7 @@ async fn download_one(
     match (fetched, layer.present) {
         // It went away between our look and now, or came: tell what happened.
         (Fetched::Downloaded, _) => {
-            job.progress.layer(layer.id, PullStatus::DownloadComplete).await
+            job.progress.layer(layer.id, PullStatus::DownloadComplete).await;
         }
         (Fetched::Present, false) => job.progress.layer(layer.id, PullStatus::AlreadyExists).await,
         (Fetched::Present, true) => {}
