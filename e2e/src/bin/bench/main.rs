@@ -106,16 +106,15 @@ fn act(flags: &Flags) -> Result<()> {
 
 impl Flags {
     /// All rows without a wish; else those that are called so, or, where none is, whose name contains it.
-    fn choose(&self, rows: Vec<Row>) -> Vec<Row> {
-        let called = |wish: &String| rows.iter().any(|row| row.name == *wish);
-        let (whole, parts): (Vec<&String>, Vec<&String>) =
-            self.rows.iter().partition(|w| called(w));
-        let wanted = |row: &Row| {
-            self.rows.is_empty()
-                || whole.iter().any(|name| row.name == **name)
-                || parts.iter().any(|part| row.name.contains(part.as_str()))
-        };
-        rows.iter().filter(|row| wanted(row)).cloned().collect()
+    fn choose(&self, mut rows: Vec<Row>) -> Vec<Row> {
+        let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+        rows.retain(|row| {
+            let fits = |wish: &String| {
+                if names.contains(wish) { row.name == *wish } else { row.name.contains(wish) }
+            };
+            self.rows.is_empty() || self.rows.iter().any(fits)
+        });
+        rows
     }
 
     fn started(&self) -> Vec<&str> {
