@@ -24,7 +24,7 @@
 //! | the monitor is killed | the next one is awaited and the stream goes on; what the old one had not sent yet is only in the log |
 //!
 //! A client that does not read: one that attached before the start holds the container back for as long as it takes, like a
-//! pipe (`docker run … | less`), and as dockerd does with every client. One that came later is cut off after ten seconds
+//! pipe (`docker run … | less`), and as dockerd does with every client. One that came later is cut off after five seconds
 //! without progress.
 
 mod keys;
@@ -46,7 +46,7 @@ use crate::inventory::Entry;
 use crate::{Engine, Error, Result};
 
 /// How long a client that attached to a running container may take nothing before it is cut off.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A monitor that is being replaced is tried again so often, every [`Engine::RETRY`].
 const TRIES: u32 = 25;

@@ -86,8 +86,8 @@ impl Engine {
     /// A container's stored output, and what comes if it is followed.
     ///
     /// # Errors
-    /// [`Error::NoStreamSelected`], [`Error::LogsOfDead`], [`Error::LogsUnreadable`], [`Error::NoSuchContainer`]. A log that
-    /// cannot be read is an error in the stream.
+    /// [`Error::NoStreamSelected`], [`Error::LogsOfDead`], [`Error::LogsUnreadable`], [`Error::NoSuchContainer`]; [`Error::Failed`] if
+    /// the log cannot be opened. One that cannot be read further is an error in the stream.
     pub async fn container_logs(&self, typed: &str, options: LogOptions) -> Result<ContainerLogs> {
         if !options.stdout && !options.stderr {
             return Err(Error::NoStreamSelected);
@@ -97,11 +97,15 @@ impl Engine {
         if matches!(container.state.phase, Phase::Removing | Phase::Dead) {
             return Err(Error::LogsOfDead);
         }
-        Ok(ContainerLogs { tty: container.tty, batches: self.read_logs(&entry, options, None)? })
+        Ok(ContainerLogs {
+            tty: container.tty,
+            batches: self.read_logs(&entry, options, None).await?,
+        })
     }
 
-    /// The entries of a container's log, up to `mark` if one is given.
-    pub(crate) fn read_logs(
+    /// The entries of a container's log, up to `mark` if one is given. What "the last" and "from now on" mean is settled
+    /// before this returns.
+    pub(crate) async fn read_logs(
         &self,
         entry: &Arc<Entry>,
         options: LogOptions,
@@ -109,7 +113,13 @@ impl Engine {
     ) -> Result<Pin<Box<dyn Stream<Item = Result<LogBatch>> + Send>>> {
         let (path, format) = place(&entry.container)?;
         let follows = options.follow && entry.container.state.phase.counts_as_running();
-        let reader = LogReader::new(path, format, LogOptions { follow: follows, ..options }, mark);
+        let options = LogOptions { follow: follows, ..options };
+        let opened =
+            tokio::task::spawn_blocking(move || LogReader::open(path, format, options, mark)).await;
+        let doing = || format!("open the log of container {}", entry.container.id);
+        let reader = opened
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))?;
         let news = follows.then(|| self.log_news(entry, options.until));
         let follower = Follower::new(reader, news, entry.container.id.clone());
         Ok(Box::pin(stream::unfold(follower, |mut follower| async move {

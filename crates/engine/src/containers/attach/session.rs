@@ -118,7 +118,7 @@ impl AttachSession {
             Source::Nothing | Source::Log { .. } => None,
         };
         let options = self.log_options();
-        let mut batches = match self.engine.read_logs(&self.entry, options, mark) {
+        let mut batches = match self.engine.read_logs(&self.entry, options, mark).await {
             Ok(batches) => batches,
             Err(error) => {
                 // moby `daemon/attach.go`: after the head, this is the only way to say it.
@@ -257,7 +257,7 @@ impl AttachSession {
         };
         let tail = since.is_none().then_some(0);
         let options = LogOptions { follow: true, since, tail, ..self.log_options() };
-        let Ok(batches) = self.engine.read_logs(&entry, options, None) else {
+        let Ok(batches) = self.engine.read_logs(&entry, options, None).await else {
             return Stop::Ended;
         };
         let mut batches = pin!(batches);

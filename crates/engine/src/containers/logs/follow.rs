@@ -263,7 +263,7 @@ mod tests {
             is_foreign: true,
         };
         let id = "0".repeat(64).parse().unwrap();
-        let reader = LogReader::new(dir.join("log"), Format::Json, options, None);
+        let reader = LogReader::open(dir.join("log"), Format::Json, options, None).unwrap();
         (Follower::new(reader, Some(news), id), sender)
     }
 

@@ -47,7 +47,6 @@ pub(super) struct LogReader {
     options: LogOptions,
     /// Not further than this.
     stop: Option<LogMark>,
-    begun: bool,
     over: bool,
     open: Option<OpenFile>,
     /// Starts with `carried` bytes of an unfinished line.
@@ -69,34 +68,31 @@ struct OpenFile {
 }
 
 impl LogReader {
-    /// Nothing is opened yet. Without `follow`, and without a `mark`, what is written after the first read does not count.
-    pub(super) fn new(
+    /// Find the place to begin. Without `follow`, and without a `mark`, what is written from now on does not count.
+    pub(super) fn open(
         path: PathBuf,
         format: Format,
         options: LogOptions,
         mark: Option<LogMark>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let mut reader = Self {
             path,
             format,
             options,
             stop: mark,
-            begun: false,
             over: false,
             open: None,
             buffer: Vec::new(),
             carried: 0,
             skipping: false,
             stamps: Stamps::default(),
-        }
+        };
+        reader.begin()?;
+        Ok(reader)
     }
 
     /// The next entries.
     pub(super) fn read(&mut self) -> io::Result<Block> {
-        if !self.begun {
-            self.begun = true;
-            self.begin()?;
-        }
         loop {
             if self.over {
                 return Ok(Block::Over);
@@ -115,7 +111,6 @@ impl LogReader {
         }
     }
 
-    /// Find the place to begin.
     fn begin(&mut self) -> io::Result<()> {
         let files = files::list(&self.path, self.format)?;
         let Some(newest) = files.len().checked_sub(1) else {

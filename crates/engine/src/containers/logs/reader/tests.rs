@@ -48,7 +48,7 @@ fn rest(reader: &mut LogReader) -> (Vec<u64>, Block) {
 }
 
 fn read(path: &Path, options: LogOptions) -> Vec<u64> {
-    rest(&mut LogReader::new(path.to_owned(), Format::Json, options, None)).0
+    rest(&mut LogReader::open(path.to_owned(), Format::Json, options, None).unwrap()).0
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_mark_ends_the_reading_wherever_it_is_by_then() {
     append(&path, &lines(5..7));
     fs::rename(&path, dir.path().join("c-json.log.1")).unwrap();
     fs::write(&path, lines(7..9)).unwrap();
-    let mut reader = LogReader::new(path, Format::Json, BOTH, mark);
+    let mut reader = LogReader::open(path, Format::Json, BOTH, mark).unwrap();
     assert_eq!(rest(&mut reader), (vec![0, 1, 2, 3, 4], Block::Over));
 }
 
@@ -96,9 +96,10 @@ fn what_comes_after_the_first_look_is_for_followers() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
     fs::write(&path, lines(0..20_000)).unwrap();
-    let mut once = LogReader::new(path.clone(), Format::Json, BOTH, None);
+    let mut once = LogReader::open(path.clone(), Format::Json, BOTH, None).unwrap();
     let mut follower =
-        LogReader::new(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None);
+        LogReader::open(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None)
+            .unwrap();
     assert!(matches!(once.read().unwrap(), Block::Entries(_)));
     assert!(matches!(follower.read().unwrap(), Block::Entries(_)));
     append(&path, &lines(20_000..20_010));
@@ -117,7 +118,8 @@ fn a_follower_goes_through_rotations_truncation_and_half_lines() {
     let rotate =
         |number: u32| fs::rename(&path, dir.path().join(format!("c-json.log.{number}"))).unwrap();
     let mut reader =
-        LogReader::new(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None);
+        LogReader::open(path.clone(), Format::Json, LogOptions { follow: true, ..BOTH }, None)
+            .unwrap();
     assert_eq!(rest(&mut reader), (vec![], Block::AtEnd), "no log yet");
     append(&path, &lines(0..2));
     assert_eq!(rest(&mut reader).0, [0, 1]);
@@ -156,11 +158,11 @@ fn tail_with_follow_goes_on_after_the_tail() {
     append(&path, &format!("{}{}", lines(0..5), &line(5)[..10]));
     for (tail, expected) in [(Some(0), vec![]), (Some(2), vec![3, 4])] {
         let options = LogOptions { follow: true, tail, ..BOTH };
-        let mut reader = LogReader::new(path.clone(), Format::Json, options, None);
+        let mut reader = LogReader::open(path.clone(), Format::Json, options, None).unwrap();
         assert_eq!(rest(&mut reader).0, expected);
     }
     let options = LogOptions { follow: true, tail: Some(0), ..BOTH };
-    let mut reader = LogReader::new(path.clone(), Format::Json, options, None);
+    let mut reader = LogReader::open(path.clone(), Format::Json, options, None).unwrap();
     assert_eq!(rest(&mut reader).0, [0; 0]);
     append(&path, &line(5)[10..]);
     assert_eq!(rest(&mut reader).0, [5], "the line that was being written is new");
@@ -187,7 +189,7 @@ fn a_pods_log_with_its_rotated_files() {
         .unwrap();
     fs::write(&path, "2026-01-02T00:00:00.5Z stderr P li\n2026-01-02T00:00:00.6Z stderr F ne 1\n")
         .unwrap();
-    let mut reader = LogReader::new(path, Format::Cri, BOTH, None);
+    let mut reader = LogReader::open(path, Format::Cri, BOTH, None).unwrap();
     let mut texts = Vec::new();
     while let Block::Entries(batch) = reader.read().unwrap() {
         texts.extend(batch.into_iter().map(|entry| (entry.stream, entry.line)));
