@@ -109,7 +109,8 @@ impl Client {
         let image = WireImage {
             name: name.to_owned(),
             labels,
-            target: patch.target.map(Into::into),
+            // containerd 1.7 and newer dereference it whatever the mask says, and crash without one.
+            target: Some(patch.target.unwrap_or_default().into()),
             ..WireImage::default()
         };
         let request = UpdateImageRequest {
