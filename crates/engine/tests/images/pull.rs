@@ -215,7 +215,8 @@ async fn a_client_that_leaves_takes_its_pull_along() {
         }
     }
     assert_eq!(rig.containerd().list_leases(&[]).await.unwrap().len(), 1);
-    assert_eq!(rig.containerd().list_ingests(&[]).await.unwrap().len(), 1);
+    let upload = format!("layer-{}", image.layers[1]);
+    rig.containerd().ingest(&upload).await.unwrap();
     drop(pull);
     rig.wait_until_clean().await;
     assert_eq!(rig.list().await, []);
