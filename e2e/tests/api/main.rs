@@ -12,10 +12,14 @@ mod containers;
 mod create;
 mod events;
 mod images;
+mod interop;
 mod lists;
 mod logs;
+mod resilience;
 mod rig;
+mod startup;
 mod system;
+mod unsupported;
 
 fn main() -> ExitCode {
     e2e::runner::run(&[
@@ -29,6 +33,10 @@ fn main() -> ExitCode {
         lists::TESTS,
         events::TESTS,
         cli::TESTS,
+        unsupported::TESTS,
+        startup::TESTS,
+        interop::TESTS,
+        resilience::TESTS,
     ])
 }
 
