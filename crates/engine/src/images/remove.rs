@@ -69,7 +69,7 @@ impl Engine {
         if !found.by_name || is_dangling(&found.record) {
             return self.remove_all(removal, checks).await;
         }
-        let same = same_reference(&found.record, all);
+        let same = same_reference(found, all);
         if same.len() != all.len() {
             return self.untag(removal, &same).await;
         }
@@ -208,15 +208,17 @@ fn check_conflicts(all: &[Image], users: &[Arc<Container>], checks: Checks) -> R
     Ok(())
 }
 
-/// The records that go with one name: of its tag, and those of its repository by digest unless it has other tags
-/// (moby `getSameReferences`).
-fn same_reference<'a>(record: &Image, all: &'a [Image]) -> Vec<&'a Image> {
-    let Some(typed) = reference_of(record) else {
+/// The records that go with one name: of its tag, and those of its repository by digest unless it has other tags. A name
+/// that was typed with a digest means all tags of its repository (moby `getSameReferences`).
+fn same_reference<'a>(found: &Found, all: &'a [Image]) -> Vec<&'a Image> {
+    let record = &found.record;
+    let Some(named) = reference_of(record) else {
         return all.iter().filter(|image| image.name == record.name).collect();
     };
+    let any_tag = found.selector.reference().is_some_and(|typed| typed.digest().is_some());
     let mut same = Vec::new();
     let mut by_digest = Vec::new();
-    let mut tag = typed.tag().map(str::to_owned);
+    let mut tag = named.tag().map(str::to_owned);
     let mut other_tags = false;
     for image in all {
         let Some(reference) = reference_of(image) else {
@@ -226,12 +228,12 @@ fn same_reference<'a>(record: &Image, all: &'a [Image]) -> Vec<&'a Image> {
             }
             continue;
         };
-        if reference.repository() != typed.repository() {
+        if reference.repository() != named.repository() {
             continue;
         }
         match reference.tag() {
-            Some(found) if tag.as_deref().is_none_or(|tag| tag == found) => {
-                tag = Some(found.to_owned());
+            Some(other) if any_tag || tag.as_deref().is_none_or(|tag| tag == other) => {
+                tag = Some(other.to_owned());
                 same.push(image);
             }
             Some(_) => other_tags = true,
@@ -287,22 +289,21 @@ mod tests {
         }
     }
 
-    fn same(typed: &str, others: &[&str]) -> Vec<String> {
-        let all: Vec<Image> = [typed].iter().chain(others).map(|name| record(name)).collect();
-        same_reference(&all[0], &all).into_iter().map(|image| image.name.clone()).collect()
+    /// What goes when `typed` was typed and the first of the records found.
+    fn same(typed: &str, records: &[&str]) -> Vec<String> {
+        let all: Vec<Image> = records.iter().map(|name| record(name)).collect();
+        let found =
+            Found { selector: typed.parse().unwrap(), record: all[0].clone(), by_name: true };
+        same_reference(&found, &all).into_iter().map(|image| image.name.clone()).collect()
     }
 
     #[test]
     fn digests_of_the_repository_go_with_its_only_tag() {
+        let (one, two) = ("docker.io/library/a:1", "docker.io/library/a:2");
         let by_digest = format!("docker.io/library/a@sha256:{}", "a".repeat(64));
-        assert_eq!(
-            same("docker.io/library/a:1", &[&by_digest]),
-            ["docker.io/library/a:1", &by_digest]
-        );
-        assert_eq!(
-            same("docker.io/library/a:1", &[&by_digest, "docker.io/library/a:2"]),
-            ["docker.io/library/a:1"]
-        );
-        assert_eq!(same("docker.io/library/a:1", &["quay.io/b:1"]), ["docker.io/library/a:1"]);
+        assert_eq!(same("a:1", &[one, &by_digest]), [one, &by_digest]);
+        assert_eq!(same("a:1", &[one, &by_digest, two]), [one]);
+        assert_eq!(same("a:1", &[one, "quay.io/b:1"]), [one]);
+        assert_eq!(same(&by_digest, &[one, "quay.io/b:1", two]), [one, two]);
     }
 }
