@@ -42,7 +42,7 @@ use tracing::Instrument as _;
 
 use crate::connection::Handle;
 use body::RequestBody;
-use call::{Answer, Call};
+use call::Call;
 use error::{ApiError, Refusal};
 use reply::{Content, Reply, ReplyBody};
 use router::{Found, Target};
@@ -219,7 +219,7 @@ fn route(request: &Request<Incoming>) -> Result<Routed, Refusal> {
 /// (docker-modem does, with `hijack: false`); then hyper keeps both directions. Any other rest is dropped.
 async fn settle(mut reply: Reply, unread: RequestBody) -> Reply {
     match reply.content {
-        Content::Hijack(hijack) if unread.is_chunked() && !hijack.upgrades() => reply::over_body(hijack, unread.into_stream()),
+        Content::Hijack(hijack) if unread.length().is_none() && !hijack.upgrades() => reply::over_body(hijack, unread.into_stream()),
         _ => {
             if !unread.drain().await {
                 reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));

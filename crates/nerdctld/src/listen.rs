@@ -88,7 +88,7 @@ pub(crate) struct Listener {
     /// For the log: the path, or `fd://3`.
     pub(crate) name: String,
     /// Our own socket file, to be removed at the end.
-    pub(crate) file: Option<unix::SocketFile>,
+    pub(crate) _file: Option<unix::SocketFile>,
 }
 
 /// Open everything that the configuration names. Must be called inside the runtime.

@@ -67,10 +67,10 @@ impl RequestBody {
         Ok(collected.freeze())
     }
 
-    /// There is more to read, and its length is not known.
-    pub(in crate::api) fn is_chunked(&self) -> bool {
+    /// Bytes that are left to read; `None` if the client did not say.
+    pub(in crate::api) fn length(&self) -> Option<u64> {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        body.as_ref().is_some_and(|incoming| incoming.size_hint().exact().is_none())
+        body.as_ref().map_or(Some(0), |incoming| incoming.size_hint().exact())
     }
 
     /// The body as it arrives, for the input of a stream.

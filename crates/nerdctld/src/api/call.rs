@@ -4,7 +4,6 @@ use docker_wire::decode::{self, DecodeError};
 use docker_wire::query::{InvalidNumber, Query};
 use engine::Engine;
 use http::HeaderMap;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::body::{self, RequestBody};
@@ -41,18 +40,7 @@ impl Call {
         self.parameters.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
     }
 
-    /// The request's body as JSON, by Go's rules. An empty body is all defaults.
-    ///
-    /// # Errors
-    /// A wrong content type; no JSON; JSON of another shape.
-    pub(in crate::api) async fn json<T: DeserializeOwned + Default>(&self) -> Result<T, ApiError> {
-        match self.json_value().await? {
-            None => Ok(T::default()),
-            Some(value) => Ok(decode::from_value(&value).map_err(bad_json)?),
-        }
-    }
-
-    /// The same without knowing its shape; `None` for an empty body.
+    /// The request's body as JSON, to be read by Go's rules ([`decode::from_value`]); `None` for an empty body.
     ///
     /// # Errors
     /// A wrong content type; no JSON.

@@ -8,6 +8,7 @@ use http::StatusCode;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use super::call::chain;
 use super::reply::Reply;
 
 /// Swarm's refusal, searched for by users and programs (moby `daemon/cluster/errors.go`).
@@ -87,7 +88,10 @@ pub(in crate::api) enum Refusal {
     /// The client stopped sending.
     #[error("cannot read the request body: {0}")]
     BodyCut(String),
-    /// A query parameter, filter or body value that cannot be meant.
+    /// A filter that the endpoint does not have, or a value it cannot have.
+    #[error(transparent)]
+    Filter(#[from] docker_wire::filters::InvalidFilter),
+    /// A query parameter or body value that cannot be meant.
     #[error("{0}")]
     BadParameter(String),
     /// dockerd's container start refuses bodies (moby `container_routes.go`).
@@ -145,6 +149,7 @@ impl Refusal {
             | Self::UnsupportedContentType(_)
             | Self::BadJson(_)
             | Self::BodyCut(_)
+            | Self::Filter(_)
             | Self::BadParameter(_)
             | Self::StartWithBody => StatusCode::BAD_REQUEST,
             Self::NoSwarmManager | Self::NotInSwarm | Self::NoSwarm | Self::NoClusterVolumes | Self::Crowded => {
@@ -188,7 +193,7 @@ impl ApiError {
     pub(in crate::api) fn message(&self) -> String {
         match self {
             Self::Engine(error) => error.message(),
-            Self::Refused(refusal) => refusal.to_string(),
+            Self::Refused(refusal) => chain(refusal),
         }
     }
 

@@ -88,6 +88,20 @@ impl Reply {
         Self::new(status, Content::Full(bytes.into())).with(CONTENT_TYPE, JSON)
     }
 
+    /// 200 with a list that is written while it is sent: however long it is, a client costs one chunk of memory.
+    pub(crate) fn json_list<T: Serialize + Send + 'static>(items: impl Iterator<Item = T> + Send + 'static) -> Self {
+        let mut chunks = JsonList { items: items.peekable(), state: ListState::Begin };
+        let first = chunks.next().unwrap_or_default();
+        let reply = match chunks.state {
+            ListState::End => Self::new(StatusCode::OK, Content::Full(first)),
+            _ => {
+                let chunks = std::iter::once(first).chain(chunks).map(Ok);
+                Self::new(StatusCode::OK, Content::Stream(Box::pin(futures_util::stream::iter(chunks))))
+            }
+        };
+        reply.with(CONTENT_TYPE, JSON)
+    }
+
     /// Text that is no JSON.
     pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -112,6 +126,48 @@ impl Reply {
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
+    }
+}
+
+/// Size from which a chunk of a list is sent.
+const LIST_CHUNK: usize = 32 * 1024;
+
+#[derive(PartialEq)]
+enum ListState {
+    Begin,
+    Middle,
+    End,
+}
+
+/// A JSON array as chunks of text, its elements made one by one.
+struct JsonList<I: Iterator> {
+    items: std::iter::Peekable<I>,
+    state: ListState,
+}
+
+impl<T: Serialize, I: Iterator<Item = T>> Iterator for JsonList<I> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut chunk = match self.state {
+            ListState::Begin => vec![b'['],
+            ListState::Middle => Vec::with_capacity(LIST_CHUNK + LIST_CHUNK / 8),
+            ListState::End => return None,
+        };
+        self.state = ListState::Middle;
+        while chunk.len() < LIST_CHUNK {
+            let Some(item) = self.items.next() else { break };
+            // Our own types cannot fail to be written (see json_with).
+            let _ = serde_json::to_writer(&mut chunk, &item);
+            if self.items.peek().is_some() {
+                chunk.push(b',');
+            }
+        }
+        if self.items.peek().is_none() {
+            chunk.extend_from_slice(b"]\n");
+            self.state = ListState::End;
+        }
+        Some(chunk.into())
     }
 }
 
@@ -165,5 +221,40 @@ impl Body for ReplyBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reply: Reply) -> (String, bool) {
+        match reply.content {
+            Content::Full(bytes) => (String::from_utf8(bytes.to_vec()).unwrap(), false),
+            Content::Stream(chunks) => {
+                let chunks: Vec<_> = futures_util::FutureExt::now_or_never(chunks.collect::<Vec<_>>()).unwrap();
+                assert!(chunks.iter().all(|chunk| chunk.as_ref().unwrap().len() < 2 * LIST_CHUNK));
+                let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect();
+                (String::from_utf8(bytes).unwrap(), true)
+            }
+            Content::Hijack(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn lists_of_any_length_are_whole() {
+        assert_eq!(text(Reply::json_list(std::iter::empty::<u8>())), ("[]\n".to_owned(), false));
+        assert_eq!(text(Reply::json_list([1, 2].into_iter())), ("[1,2]\n".to_owned(), false));
+        let long: Vec<String> = (0..10_000).map(|number| format!("number {number}")).collect();
+        let (written, streamed) = text(Reply::json_list(long.clone().into_iter()));
+        assert!(streamed);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&written).unwrap(), long);
+    }
+
+    #[test]
+    fn documents_end_in_a_newline() {
+        let reply = Reply::json(&"<none>");
+        assert_eq!(reply.headers[CONTENT_TYPE], "application/json");
+        assert_eq!(text(reply).0, "\"<none>\"\n");
     }
 }

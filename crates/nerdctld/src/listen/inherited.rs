@@ -41,7 +41,7 @@ impl Inherited {
             let not_unix = |source| Error::NotUnix { number, source };
             if let Some(socket) = self.0.take_unix_listener(number - FIRST).map_err(not_unix)? {
                 let socket = prepare(socket).map_err(not_unix)?;
-                listeners.push(Listener { socket, name: format!("fd://{number}"), file: None });
+                listeners.push(Listener { socket, name: format!("fd://{number}"), _file: None });
             }
         }
         Ok(listeners)

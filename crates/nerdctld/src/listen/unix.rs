@@ -83,7 +83,7 @@ pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
     drop(lock);
 
     let socket = UnixListener::from_std(socket.into()).map_err(failed("listen on"))?;
-    Ok(Listener { socket, name: path.display().to_string(), file: Some(file) })
+    Ok(Listener { socket, name: path.display().to_string(), _file: Some(file) })
 }
 
 /// Remove the socket that a daemon left behind when it was killed.

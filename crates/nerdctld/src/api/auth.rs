@@ -1,0 +1,31 @@
+//! `POST /auth`: do these credentials open that registry?
+
+use docker_wire::auth::{AuthResponse, RegistryAuth};
+use docker_wire::decode;
+use engine::images::Credentials;
+
+use super::call::{Answer, Call, bad_json};
+use super::reply::Reply;
+
+/// `POST /auth`. The content type is not looked at, as in dockerd.
+pub(super) async fn check(call: Call) -> Answer {
+    let given: RegistryAuth = decode::from_slice(&call.body.read().await?).map_err(bad_json)?;
+    let outcome = call.engine.check_login(&credentials(&given)).await?;
+    Ok(Reply::json(&AuthResponse { identity_token: outcome.identity_token, status: outcome.status }))
+}
+
+/// The credentials of the header `X-Registry-Auth`; what cannot be read means none.
+pub(super) fn from_header(call: &Call) -> Credentials {
+    credentials(&RegistryAuth::from_header(call.header("x-registry-auth")))
+}
+
+fn credentials(given: &RegistryAuth) -> Credentials {
+    let (username, password) = given.basic().unwrap_or_default();
+    Credentials {
+        username,
+        password,
+        identity_token: given.identity_token.clone(),
+        registry_token: given.registry_token.clone(),
+        server_address: given.server_address.clone(),
+    }
+}

@@ -1,0 +1,414 @@
+//! Old requests, lifted to the newest version.
+
+use docker_wire::containers::ContainerCreateRequest;
+use docker_wire::query::Query;
+use engine::containers::wait::WaitCondition;
+use serde_json::Value;
+
+use super::v;
+use crate::api::error::Refusal;
+use crate::api::version::ApiVersion;
+
+/// How a wait is asked for and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) struct WaitStyle {
+    /// What to wait for.
+    pub(in crate::api) condition: WaitCondition,
+    /// The head goes out as soon as the wait is registered (1.30).
+    pub(in crate::api) early_head: bool,
+    /// A removal that failed is told by an empty body (below 1.34).
+    pub(in crate::api) mute_failure: bool,
+}
+
+/// `POST /containers/{id}/wait`.
+///
+/// # Errors
+/// An unknown condition, from 1.30 on.
+pub(in crate::api) fn wait(version: ApiVersion, query: &Query) -> Result<WaitStyle, Refusal> {
+    if version < v(30) {
+        let condition = WaitCondition::NotRunning;
+        return Ok(WaitStyle { condition, early_head: false, mute_failure: false });
+    }
+    let condition = match query.text("condition") {
+        "" | "not-running" => WaitCondition::NotRunning,
+        "next-exit" => WaitCondition::NextExit,
+        "removed" => WaitCondition::Removed,
+        other => return Err(Refusal::BadParameter(format!("invalid condition: {other:?}"))),
+    };
+    let mute_failure = version < v(34) && condition == WaitCondition::Removed;
+    Ok(WaitStyle { condition, early_head: true, mute_failure })
+}
+
+/// The signal of a stop; honoured from 1.42 on.
+pub(in crate::api) fn stop_signal(version: ApiVersion, query: &Query) -> &str {
+    if version < v(42) { "" } else { query.text("signal") }
+}
+
+/// The platform of a pull; honoured from 1.32 on.
+pub(in crate::api) fn pull_platform(version: ApiVersion, query: &Query) -> &str {
+    if version < v(32) { "" } else { query.text("platform") }
+}
+
+/// The platform of a new container; honoured from 1.41 on.
+pub(in crate::api) fn create_platform(version: ApiVersion, query: &Query) -> &str {
+    if version < v(41) { "" } else { query.text("platform") }
+}
+
+/// `filter`, a pattern of repositories, was replaced by `filters` in 1.25.
+pub(in crate::api) fn image_list_pattern(version: ApiVersion, query: &Query) -> &str {
+    if version < v(25) { query.text("filter") } else { "" }
+}
+
+/// What an image list is asked to add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::api) struct ImageListExtras {
+    /// Sizes that images share (1.42).
+    pub(in crate::api) shared_size: bool,
+    /// Manifests (1.47).
+    pub(in crate::api) manifests: bool,
+}
+
+/// `GET /images/json`.
+///
+/// # Errors
+/// `identity` without `manifests`, from 1.54 on.
+pub(in crate::api) fn image_list(version: ApiVersion, query: &Query) -> Result<ImageListExtras, Refusal> {
+    let manifests = version >= v(47) && query.flag("manifests");
+    if version >= v(54) && query.flag("identity") && !manifests {
+        return Err(Refusal::BadParameter("conflicting options: identity requires manifests=1".to_owned()));
+    }
+    Ok(ImageListExtras { shared_size: version >= v(42) && query.flag("shared-size"), manifests })
+}
+
+/// `manifests` (1.48) and `platform` (1.49, as JSON) of an image inspect.
+///
+/// # Errors
+/// Both at once.
+pub(in crate::api) fn image_inspect(version: ApiVersion, query: &Query) -> Result<(bool, &str), Refusal> {
+    let manifests = version >= v(48) && query.flag("manifests");
+    let platform = if version < v(49) { "" } else { query.text("platform") };
+    if manifests && !platform.is_empty() {
+        let text = "conflicting options: manifests and platform options cannot both be set";
+        return Err(Refusal::BadParameter(text.to_owned()));
+    }
+    Ok((manifests, platform))
+}
+
+/// `platforms` of an image removal; honoured from 1.50 on.
+pub(in crate::api) fn image_remove_platforms(version: ApiVersion, query: &Query) -> Vec<&str> {
+    if version < v(50) { Vec::new() } else { query.all("platforms").collect() }
+}
+
+/// `POST /containers/create`, with everything but the query. Gives warnings for the client.
+///
+/// `body` is the request as it came, for fields that no longer exist; `unified` says that the host has cgroup v2.
+///
+/// # Errors
+/// What the version does not allow (yet, or any more).
+pub(in crate::api) fn create(
+    version: ApiVersion,
+    request: &mut ContainerCreateRequest,
+    body: &Value,
+    unified: bool,
+) -> Result<Vec<String>, Refusal> {
+    let mut warnings = Vec::new();
+    if version < v(40) {
+        ipc_is_shareable(request);
+    }
+    if version == v(40) {
+        capabilities_are_refused(body)?;
+    }
+    if version < v(41) && !unified {
+        cgroup_namespace_is_the_hosts(request);
+    }
+    if version < v(42) {
+        console_size_is_ignored(request);
+    }
+    if version < v(43) {
+        annotations_are_ignored(request);
+    }
+    if version < v(44) {
+        start_interval_is_ignored(request);
+        one_endpoint_only(request)?;
+        mac_address_moves_to_the_endpoint(request);
+    } else if version < v(52) {
+        warnings.extend(mac_address_is_deprecated(request)?);
+    } else {
+        mac_address_is_refused(request)?;
+    }
+    if version < v(48) {
+        gateway_priority_is_ignored(request);
+    }
+    Ok(warnings)
+}
+
+/// 1.40 made `private` the default.
+fn ipc_is_shareable(request: &mut ContainerCreateRequest) {
+    let host = request.host_config.get_or_insert_default();
+    if host.ipc_mode.is_empty() {
+        "shareable".clone_into(&mut host.ipc_mode);
+    }
+}
+
+/// Only 1.40 had the field (moby `container_routes.go`, `rejectLegacyCapabilities`); others ignore it.
+fn capabilities_are_refused(body: &Value) -> Result<(), Refusal> {
+    let any_case = |value: &Value, name: &str| -> Option<Value> {
+        value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+    };
+    let capabilities = any_case(body, "HostConfig").and_then(|host| any_case(&host, "Capabilities"));
+    if capabilities.as_ref().and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+        let text = "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop to set capabilities";
+        return Err(Refusal::BadParameter(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// 1.41 made the daemon's choice the default on cgroup v1.
+fn cgroup_namespace_is_the_hosts(request: &mut ContainerCreateRequest) {
+    let host = request.host_config.get_or_insert_default();
+    if host.cgroupns_mode.is_empty() {
+        "host".clone_into(&mut host.cgroupns_mode);
+    }
+}
+
+/// Honoured from 1.42 on.
+fn console_size_is_ignored(request: &mut ContainerCreateRequest) {
+    if let Some(host) = &mut request.host_config {
+        host.console_size = [0, 0];
+    }
+}
+
+/// New in 1.43.
+fn annotations_are_ignored(request: &mut ContainerCreateRequest) {
+    if let Some(host) = &mut request.host_config {
+        host.annotations.clear();
+    }
+}
+
+/// New in 1.44.
+fn start_interval_is_ignored(request: &mut ContainerCreateRequest) {
+    if let Some(health) = request.config.as_mut().and_then(|config| config.healthcheck.as_mut()) {
+        health.start_interval = 0;
+    }
+}
+
+/// Several networks at create are new in 1.44.
+fn one_endpoint_only(request: &ContainerCreateRequest) -> Result<(), Refusal> {
+    let Some(networking) = request.networking_config.as_ref().filter(|config| config.endpoints_config.len() > 1) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = networking.endpoints_config.keys().map(String::as_str).collect();
+    let text = format!("Container cannot be created with multiple network endpoints: {}", names.join(", "));
+    Err(Refusal::BadParameter(text))
+}
+
+/// Before 1.44 the address was the container's: an endpoint's own one is dropped, the container's goes to its network.
+fn mac_address_moves_to_the_endpoint(request: &mut ContainerCreateRequest) {
+    let address = request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
+    for endpoint in request.networking_config.iter_mut().flat_map(|networking| networking.endpoints_config.values_mut()) {
+        endpoint.mac_address.clear();
+    }
+    if !address.is_empty() {
+        main_endpoint(request).mac_address = address;
+    }
+}
+
+/// 1.44 to 1.51 moved it with a warning.
+fn mac_address_is_deprecated(request: &mut ContainerCreateRequest) -> Result<Option<String>, Refusal> {
+    let address = request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let endpoint = main_endpoint(request);
+    if !endpoint.mac_address.is_empty() && endpoint.mac_address != address {
+        let text = "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty";
+        return Err(Refusal::BadParameter(text.to_owned()));
+    }
+    endpoint.mac_address = address;
+    let text = "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead.";
+    Ok(Some(text.to_owned()))
+}
+
+/// 1.52 removed it.
+fn mac_address_is_refused(request: &ContainerCreateRequest) -> Result<(), Refusal> {
+    let given = request.config.as_ref().and_then(|config| config.mac_address.as_deref()).unwrap_or_default();
+    if given.is_empty() {
+        return Ok(());
+    }
+    let text = "container-wide MAC address no longer supported; use endpoint-specific MAC address instead";
+    Err(Refusal::BadParameter(text.to_owned()))
+}
+
+/// The endpoint of the network that `NetworkMode` names.
+fn main_endpoint(request: &mut ContainerCreateRequest) -> &mut docker_wire::networks::EndpointSettings {
+    let mode = request.host_config.as_ref().map(|host| host.network_mode.as_str()).unwrap_or_default();
+    let mode = if mode.is_empty() { "default" } else { mode }.to_owned();
+    request.networking_config.get_or_insert_default().endpoints_config.entry(mode).or_default()
+}
+
+/// New in 1.48.
+fn gateway_priority_is_ignored(request: &mut ContainerCreateRequest) {
+    for endpoint in request.networking_config.iter_mut().flat_map(|networking| networking.endpoints_config.values_mut()) {
+        endpoint.gw_priority = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use docker_wire::decode;
+    use serde_json::json;
+
+    use super::super::tests::around;
+    use super::*;
+
+    fn query(raw: &str) -> Query {
+        Query::parse(raw).unwrap()
+    }
+
+    fn created(version: ApiVersion, body: &Value) -> Result<(ContainerCreateRequest, Vec<String>), String> {
+        let mut request: ContainerCreateRequest = decode::from_value(body).unwrap();
+        let warnings = create(version, &mut request, body, false).map_err(|refusal| refusal.to_string())?;
+        Ok((request, warnings))
+    }
+
+    fn host(version: ApiVersion, body: &Value) -> docker_wire::host_config::HostConfig {
+        created(version, body).unwrap().0.host_config.unwrap_or_default()
+    }
+
+    #[test]
+    fn wait_conditions_and_early_heads_since_1_30() {
+        let (old, new) = around(30);
+        let style = wait(old, &query("condition=removed")).unwrap();
+        assert_eq!(style, WaitStyle { condition: WaitCondition::NotRunning, early_head: false, mute_failure: false });
+        assert!(wait(old, &query("condition=nonsense")).is_ok());
+        let style = wait(new, &query("condition=removed")).unwrap();
+        assert_eq!((style.condition, style.early_head), (WaitCondition::Removed, true));
+        assert_eq!(wait(new, &query("condition=next-exit")).unwrap().condition, WaitCondition::NextExit);
+        assert_eq!(wait(new, &query("condition=")).unwrap().condition, WaitCondition::NotRunning);
+        assert_eq!(wait(new, &query("condition=x")).unwrap_err().to_string(), "invalid condition: \"x\"");
+    }
+
+    #[test]
+    fn wait_tells_failed_removals_since_1_34() {
+        let (old, new) = around(34);
+        assert!(wait(old, &query("condition=removed")).unwrap().mute_failure);
+        assert!(!wait(old, &query("condition=next-exit")).unwrap().mute_failure);
+        assert!(!wait(new, &query("condition=removed")).unwrap().mute_failure);
+    }
+
+    #[test]
+    fn parameters_and_the_version_that_brought_them() {
+        let (old, new) = around(42);
+        assert_eq!((stop_signal(old, &query("signal=9")), stop_signal(new, &query("signal=9"))), ("", "9"));
+        let (old, new) = around(32);
+        assert_eq!((pull_platform(old, &query("platform=a")), pull_platform(new, &query("platform=a"))), ("", "a"));
+        let (old, new) = around(41);
+        assert_eq!((create_platform(old, &query("platform=a")), create_platform(new, &query("platform=a"))), ("", "a"));
+        let (old, new) = around(50);
+        assert!(image_remove_platforms(old, &query("platforms=a")).is_empty());
+        assert_eq!(image_remove_platforms(new, &query("platforms=a&platforms=b")), ["a", "b"]);
+        let (old, new) = around(25);
+        assert_eq!((image_list_pattern(old, &query("filter=a")), image_list_pattern(new, &query("filter=a"))), ("a", ""));
+    }
+
+    #[test]
+    fn extras_of_image_lists() {
+        let all = query("shared-size=1&manifests=1");
+        let extras = |version| image_list(version, &all).unwrap();
+        let (old, new) = around(42);
+        assert_eq!((extras(old).shared_size, extras(new).shared_size), (false, true));
+        let (old, new) = around(47);
+        assert_eq!((extras(old).manifests, extras(new).manifests), (false, true));
+        let (old, new) = around(54);
+        assert!(image_list(old, &query("identity=1")).is_ok());
+        assert!(image_list(new, &query("identity=1")).is_err());
+        assert!(image_list(new, &query("identity=1&manifests=1")).is_ok());
+    }
+
+    #[test]
+    fn image_inspect_learned_manifests_and_platform() {
+        let both = query("manifests=1&platform={}");
+        assert_eq!(image_inspect(v(47), &both).unwrap(), (false, ""));
+        assert_eq!(image_inspect(v(48), &both).unwrap(), (true, ""));
+        assert!(image_inspect(v(49), &both).unwrap_err().to_string().starts_with("conflicting options"));
+        assert_eq!(image_inspect(v(49), &query("platform=x")).unwrap(), (false, "x"));
+    }
+
+    #[test]
+    fn defaults_that_changed() {
+        let body = json!({"Image": "i"});
+        let (old, new) = around(40);
+        assert_eq!((host(old, &body).ipc_mode.as_str(), host(new, &body).ipc_mode.as_str()), ("shareable", ""));
+        let chosen = json!({"Image": "i", "HostConfig": {"IpcMode": "private", "CgroupnsMode": "private"}});
+        assert_eq!(host(old, &chosen).ipc_mode, "private");
+        let (old, new) = around(41);
+        assert_eq!((host(old, &body).cgroupns_mode.as_str(), host(new, &body).cgroupns_mode.as_str()), ("host", ""));
+        assert_eq!(host(old, &chosen).cgroupns_mode, "private");
+        let mut request: ContainerCreateRequest = decode::from_value(&body).unwrap();
+        create(old, &mut request, &body, true).unwrap();
+        assert_eq!(request.host_config.unwrap_or_default().cgroupns_mode, "", "cgroup v2 never had another default");
+    }
+
+    #[test]
+    fn capabilities_were_there_in_1_40_only() {
+        let body = json!({"Image": "i", "hostconfig": {"capabilities": ["CAP_CHOWN"]}});
+        assert!(created(v(39), &body).is_ok());
+        assert!(created(v(40), &body).unwrap_err().contains("HostConfig.Capabilities"));
+        assert!(created(v(41), &body).is_ok());
+        assert!(created(v(40), &json!({"Image": "i", "HostConfig": {"Capabilities": []}})).is_ok());
+    }
+
+    #[test]
+    fn fields_that_old_versions_ignore() {
+        let body = json!({
+            "Image": "i",
+            "Healthcheck": {"StartInterval": 5_000_000},
+            "HostConfig": {"ConsoleSize": [24, 80], "Annotations": {"a": "b"}},
+            "NetworkingConfig": {"EndpointsConfig": {"n": {"GwPriority": 5}}},
+        });
+        let (old, new) = around(42);
+        assert_eq!((host(old, &body).console_size, host(new, &body).console_size), ([0, 0], [24, 80]));
+        let (old, new) = around(43);
+        assert_eq!((host(old, &body).annotations.len(), host(new, &body).annotations.len()), (0, 1));
+        let interval = |version| created(version, &body).unwrap().0.config.unwrap().healthcheck.unwrap().start_interval;
+        let (old, new) = around(44);
+        assert_eq!((interval(old), interval(new)), (0, 5_000_000));
+        let priority = |version| created(version, &body).unwrap().0.networking_config.unwrap().endpoints_config["n"].gw_priority;
+        let (old, new) = around(48);
+        assert_eq!((priority(old), priority(new)), (0, 5));
+    }
+
+    #[test]
+    fn several_endpoints_since_1_44() {
+        let body = json!({"Image": "i", "NetworkingConfig": {"EndpointsConfig": {"b": {}, "a": {}}}});
+        let (old, new) = around(44);
+        assert_eq!(
+            created(old, &body).unwrap_err(),
+            "Container cannot be created with multiple network endpoints: a, b"
+        );
+        assert!(created(new, &body).is_ok());
+    }
+
+    #[test]
+    fn the_mac_address_went_from_the_container_to_its_endpoint() {
+        const WIDE: &str = "02:42:ac:11:00:02";
+        let body = json!({"Image": "i", "MacAddress": WIDE});
+        let endpoint = |version, body: &Value| {
+            let (request, warnings) = created(version, body).unwrap();
+            assert_eq!(request.config.unwrap().mac_address, None);
+            (request.networking_config.unwrap().endpoints_config["default"].mac_address.clone(), warnings.len())
+        };
+        assert_eq!(endpoint(v(43), &body), (WIDE.to_owned(), 0), "silently");
+        assert_eq!(endpoint(v(44), &body), (WIDE.to_owned(), 1), "with a warning");
+        assert_eq!(endpoint(v(51), &body), (WIDE.to_owned(), 1));
+        assert!(created(v(52), &body).unwrap_err().starts_with("container-wide MAC address"));
+
+        let own = json!({"Image": "i", "NetworkingConfig": {"EndpointsConfig": {"default": {"MacAddress": WIDE}}}});
+        let kept = |version| created(version, &own).unwrap().0.networking_config.unwrap().endpoints_config["default"].mac_address.clone();
+        assert_eq!((kept(v(43)).as_str(), kept(v(44)).as_str()), ("", WIDE));
+
+        let mut two = own;
+        two["MacAddress"] = json!("02:42:ac:11:00:03");
+        assert!(created(v(44), &two).unwrap_err().contains("must match"));
+    }
+}

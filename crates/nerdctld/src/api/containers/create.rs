@@ -1,0 +1,222 @@
+//! `POST /containers/create`: from Docker's widest request to the engine's [`ContainerSpec`].
+//!
+//! In this order: decode by Go's rules, lift to the newest version, refuse what is wrong (400), refuse what is not
+//! understood (501, by name), and only then build the spec, in which impossible things cannot be said.
+
+mod fields;
+pub(in crate::api::containers) mod recorded;
+
+use std::collections::BTreeMap;
+
+use docker_wire::containers::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse};
+use docker_wire::decode;
+use docker_wire::host_config::{HostConfig, RestartPolicy};
+use engine::containers::{ContainerSpec, LogDriver, NetworkMode};
+use engine::oci::{CgroupVersion, HostFacts};
+use names::{ByteSize, ContainerName, PortSpec};
+use nerdctl_store::labels::is_reserved_key;
+
+use crate::api::call::{Answer, Call, bad_json, chain};
+use crate::api::compat::requests;
+use crate::api::error::{ApiError, Refusal};
+use crate::api::reply::Reply;
+
+/// Docker's restart policies (moby `api/types/container/hostconfig.go`).
+const RESTART_POLICIES: [&str; 5] = ["", "no", "always", "on-failure", "unless-stopped"];
+
+/// Options of dockerd's json-file driver (moby `daemon/logger/jsonfilelog`), and whether we have them.
+const LOG_OPTIONS: [(&str, bool); 8] = [
+    ("max-size", true),
+    ("max-file", true),
+    ("compress", false),
+    ("labels", false),
+    ("labels-regex", false),
+    ("env", false),
+    ("env-regex", false),
+    ("tag", false),
+];
+
+/// `POST /containers/create`.
+pub(in crate::api) async fn create(call: Call) -> Answer {
+    // Nothing at all is no request here, while other endpoints take it for "all defaults".
+    let body = call.json_value().await?.ok_or(bad_json(decode::DecodeError::Empty))?;
+    let mut request: ContainerCreateRequest = decode::from_value(&body).map_err(bad_json)?;
+    let host = call.engine.host();
+    let unified = host.cgroup_version == CgroupVersion::V2;
+    let mut warnings = requests::create(call.version, &mut request, &body, unified)?;
+    let identity = Identity {
+        name: call.query.text("name"),
+        platform: requests::create_platform(call.version, &call.query),
+    };
+    let spec = spec(request, &identity, host)?;
+    let created = call.engine.create_container(spec).await?;
+    warnings.extend(created.warnings);
+    Ok(Reply::created(&ContainerCreateResponse { id: created.id.to_string(), warnings }))
+}
+
+/// What the query says.
+struct Identity<'a> {
+    name: &'a str,
+    platform: &'a str,
+}
+
+/// The engine's words for a request in the newest form.
+fn spec(request: ContainerCreateRequest, identity: &Identity<'_>, facts: &HostFacts) -> Result<ContainerSpec, ApiError> {
+    let Some(config) = &request.config else {
+        return Err(bad("config cannot be empty in order to create a container").into());
+    };
+    let no_host = HostConfig::default();
+    let host = request.host_config.as_ref().unwrap_or(&no_host);
+    validate(config, host)?;
+    if let Some(field) = fields::not_understood(&request, facts) {
+        return Err(engine::Error::unsupported(field).into());
+    }
+    let log_driver = if host.log_config.driver == "none" { LogDriver::None } else { LogDriver::JsonFile };
+    let spec = ContainerSpec {
+        image: config.image.clone(),
+        platform: optional(identity.platform).map(parse).transpose()?,
+        name: optional(identity.name).map(parse::<ContainerName>).transpose()?,
+        hostname: optional(&config.hostname).map(str::to_owned),
+        domainname: config.domainname.clone(),
+        user: config.user.clone(),
+        env: config.env.clone().unwrap_or_default(),
+        // An empty list is the image's command, too (moby `daemon/commit.go`, `merge`).
+        cmd: config.cmd.clone().filter(|cmd| !cmd.is_empty()),
+        entrypoint: config.entrypoint.clone(),
+        working_dir: optional(&config.working_dir).map(str::to_owned),
+        labels: checked_keys("label", &config.labels)?,
+        tty: config.tty,
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        stop_signal: optional(&config.stop_signal).map(parse).transpose()?,
+        stop_timeout: config.stop_timeout,
+        auto_remove: host.auto_remove,
+        network: network_mode(&host.network_mode),
+        log_driver,
+        log_options: log_options(host, log_driver)?,
+        console_size: console_size(config, host)?,
+        annotations: checked_keys("annotation", &host.annotations)?,
+        recorded: engine::containers::Recorded([].into()),
+    };
+    Ok(ContainerSpec { recorded: recorded::write(request, facts), ..spec })
+}
+
+fn bad(text: impl Into<String>) -> Refusal {
+    Refusal::BadParameter(text.into())
+}
+
+/// An empty text is nothing.
+fn optional(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn parse<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|error: T::Err| bad(chain(&error)))
+}
+
+/// What dockerd refuses whatever else is asked for (moby `daemon/container.go`, `verifyContainerSettings`).
+fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> {
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        let text = format!("the working directory '{}' is invalid, it needs to be an absolute path", config.working_dir);
+        return Err(bad(text));
+    }
+    if let Some(entry) = config.env.iter().flatten().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+        return Err(bad(format!("invalid environment variable: {entry}")));
+    }
+    if let Some(port) = config.exposed_ports.keys().find(|port| port.parse::<PortSpec>().is_err()) {
+        return Err(bad(format!("invalid port specification: {port:?}")));
+    }
+    validate_restart_policy(&host.restart_policy, host.auto_remove)?;
+    if host.annotations.contains_key("") {
+        return Err(bad("invalid Annotations: the empty string is not permitted as an annotation key"));
+    }
+    Ok(())
+}
+
+/// moby `api/types/container/hostconfig.go`, `ValidateRestartPolicy`.
+fn validate_restart_policy(policy: &RestartPolicy, auto_remove: bool) -> Result<(), Refusal> {
+    let RestartPolicy { name, maximum_retry_count } = policy;
+    let none = ["", "no"].contains(&name.as_str());
+    if auto_remove && !none {
+        return Err(bad("can't create 'AutoRemove' container with restart policy"));
+    }
+    if !RESTART_POLICIES.contains(&name.as_str()) {
+        return Err(bad(format!(
+            "invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )));
+    }
+    let problem = match (name.as_str(), *maximum_retry_count) {
+        // Before 25.0 clients sent any count with an empty name.
+        ("", _) | (_, 0) => return Ok(()),
+        ("on-failure", count) if count > 0 => return Ok(()),
+        ("on-failure", _) => "cannot be negative",
+        (_, count) if count < 0 => "can only be used with 'on-failure' and cannot be negative",
+        _ => "can only be used with 'on-failure'",
+    };
+    Err(bad(format!("invalid restart policy: maximum retry count {problem}")))
+}
+
+/// Labels and annotations decide on the host, so those of the house cannot be set from outside.
+fn checked_keys(what: &str, keys: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+    match keys.keys().find(|key| is_reserved_key(key)) {
+        None => Ok(keys.clone()),
+        Some(reserved) => Err(bad(format!(
+            "invalid {what} {reserved:?}: its prefix is reserved for containerd, Kubernetes and nerdctl"
+        ))),
+    }
+}
+
+/// Others were refused before.
+fn network_mode(mode: &str) -> NetworkMode {
+    match mode {
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        _ => NetworkMode::Bridge,
+    }
+}
+
+fn log_options(host: &HostConfig, driver: LogDriver) -> Result<BTreeMap<String, String>, ApiError> {
+    let Some(options) = &host.log_config.config else { return Ok(BTreeMap::new()) };
+    for (name, value) in options {
+        match (driver, LOG_OPTIONS.iter().find(|(known, _)| known == name)) {
+            (LogDriver::JsonFile, Some((_, true))) => check_log_option(name, value)?,
+            (LogDriver::JsonFile, Some((_, false))) => {
+                return Err(engine::Error::unsupported(format!("HostConfig.LogConfig.Config.{name}")).into());
+            }
+            _ => {
+                let driver = driver.as_str();
+                return Err(bad(format!("unknown log opt '{name}' for {driver} log driver")).into());
+            }
+        }
+    }
+    Ok(options.clone())
+}
+
+fn check_log_option(name: &str, value: &str) -> Result<(), Refusal> {
+    match name {
+        // Docker's "no rotation" is an empty text or -1.
+        "max-size" if ["", "-1"].contains(&value) => Ok(()),
+        "max-size" => ByteSize::parse_decimal(value).map(drop).map_err(|error| bad(chain(&error))),
+        "max-file" => match value.parse::<u32>() {
+            Ok(0) => Err(bad("max-file cannot be less than 1")),
+            Ok(_) => Ok(()),
+            Err(_) => Err(bad(format!("invalid value for max-file: {value:?}"))),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Zeros are no size; without a terminal it means nothing.
+fn console_size(config: &ContainerConfig, host: &HostConfig) -> Result<Option<(u16, u16)>, Refusal> {
+    let [height, width] = host.console_size;
+    if !config.tty || (height, width) == (0, 0) {
+        return Ok(None);
+    }
+    match (u16::try_from(height), u16::try_from(width)) {
+        (Ok(height), Ok(width)) => Ok(Some((height, width))),
+        _ => Err(bad(format!("invalid HostConfig.ConsoleSize [{height} {width}]: at most 65535"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Which fields of a create request mean something here.
+//!
+//! A field that is set and not understood is refused by name, never dropped: a container that runs without the limit or
+//! the mount that was asked for is worse than none. [`ACCEPTED`] lists what is understood; everything else that is set to
+//! more than its zero value is refused. The list is checked against the fields of Docker's specification by a test.
+
+use docker_wire::containers::{ContainerConfig, ContainerCreateRequest};
+use docker_wire::decode;
+use docker_wire::host_config::HostConfig;
+use docker_wire::networks::EndpointSettings;
+use engine::oci::HostFacts;
+
+use super::recorded::{SHM_SIZE, cgroup_namespace};
+
+/// How far a field is understood.
+enum Use {
+    /// Every value.
+    Any,
+    /// These values: Docker's defaults, spelled out, or what means the same here.
+    Only(fn(&Given<'_>) -> bool),
+}
+
+/// A request in the newest form.
+struct Given<'a> {
+    config: &'a ContainerConfig,
+    host: &'a HostConfig,
+    facts: &'a HostFacts,
+}
+
+use Use::{Any, Only};
+
+/// The fields that are understood, in the order of Docker's reference.
+static ACCEPTED: &[(&str, Use)] = &[
+    ("Hostname", Any),
+    ("Domainname", Any),
+    ("User", Any),
+    ("AttachStdin", Any),
+    ("AttachStdout", Any),
+    ("AttachStderr", Any),
+    // Shown, and nothing else, as in Docker: only publishing a port does something.
+    ("ExposedPorts", Any),
+    ("Tty", Any),
+    ("OpenStdin", Any),
+    ("StdinOnce", Any),
+    ("Env", Any),
+    ("Cmd", Any),
+    // Docker's way to switch the image's health check off.
+    ("Healthcheck.Test", Only(|given| is(&given.config.healthcheck.as_ref().map(|health| health.test.clone()), "NONE"))),
+    // Means something on Windows only; old builders set it in images, and tools send it back.
+    ("ArgsEscaped", Any),
+    ("Image", Any),
+    ("WorkingDir", Any),
+    ("Entrypoint", Any),
+    ("Labels", Any),
+    ("StopSignal", Any),
+    ("StopTimeout", Any),
+    // Written by the client, not by the daemon.
+    ("HostConfig.ContainerIDFile", Any),
+    ("HostConfig.LogConfig.Type", Only(|given| ["json-file", "none"].contains(&given.host.log_config.driver.as_str()))),
+    ("HostConfig.LogConfig.Config", Any), // each option is judged where it is read
+    ("HostConfig.NetworkMode", Only(|given| ["bridge", "default", "host", "none"].contains(&given.host.network_mode.as_str()))),
+    ("HostConfig.RestartPolicy.Name", Only(|given| given.host.restart_policy.name == "no")),
+    // Clients before 25.0 sent a count without a policy.
+    ("HostConfig.RestartPolicy.MaximumRetryCount", Only(|given| given.host.restart_policy.name.is_empty())),
+    ("HostConfig.AutoRemove", Any),
+    ("HostConfig.ConsoleSize", Any),
+    ("HostConfig.Annotations", Any),
+    ("HostConfig.CgroupnsMode", Only(|given| given.host.cgroupns_mode == cgroup_namespace(given.facts))),
+    // Nobody can share it yet, so both mean the same.
+    ("HostConfig.IpcMode", Only(|given| ["private", "shareable"].contains(&given.host.ipc_mode.as_str()))),
+    ("HostConfig.ShmSize", Only(|given| given.host.shm_size == SHM_SIZE)),
+    ("HostConfig.Runtime", Only(|given| ["runc", "io.containerd.runc.v2"].contains(&given.host.runtime.as_str()))),
+    ("HostConfig.Isolation", Only(|given| given.host.isolation == "default")),
+    // The command line sends -1 for "as the kernel does".
+    ("HostConfig.MemorySwappiness", Only(|given| given.host.memory_swappiness == Some(-1))),
+    // Every negative number is "no limit" (moby `container_routes.go`).
+    ("HostConfig.PidsLimit", Only(|given| given.host.pids_limit.is_some_and(|limit| limit < 0))),
+    ("NetworkingConfig.EndpointsConfig", Any), // judged endpoint by endpoint
+];
+
+fn is(list: &Option<Vec<String>>, word: &str) -> bool {
+    list.as_deref() == Some(&[word.to_owned()])
+}
+
+/// The first field that is set and not understood, in Docker's spelling, with its value where that tells more.
+pub(super) fn not_understood(request: &ContainerCreateRequest, facts: &HostFacts) -> Option<String> {
+    let (no_config, no_host) = (ContainerConfig::default(), HostConfig::default());
+    let config = request.config.as_ref().unwrap_or(&no_config);
+    let host = request.host_config.as_ref().unwrap_or(&no_host);
+    let given = Given { config, host, facts };
+    set_fields(config)
+        .into_iter()
+        .chain(set_fields(host).into_iter().map(|field| format!("HostConfig.{field}")))
+        .find(|field| !understood(field, &given))
+        .map(|field| with_value(field, host))
+        .or_else(|| empty_but_meant(host))
+        .or_else(|| endpoint(request, host))
+}
+
+/// Names of the fields that are set, in Docker's spelling.
+fn set_fields<T: serde::Serialize + serde::de::DeserializeOwned>(part: &T) -> Vec<String> {
+    serde_json::to_value(part).map(|value| decode::set_fields::<T>(&value)).unwrap_or_default()
+}
+
+fn understood(field: &str, given: &Given<'_>) -> bool {
+    match ACCEPTED.iter().find(|(name, _)| *name == field) {
+        Some((_, Any)) => true,
+        Some((_, Only(allowed))) => allowed(given),
+        None => false,
+    }
+}
+
+/// Words say more than the name of the field.
+fn with_value(field: String, host: &HostConfig) -> String {
+    let value = match field.as_str() {
+        "HostConfig.NetworkMode" => &host.network_mode,
+        "HostConfig.LogConfig.Type" => &host.log_config.driver,
+        "HostConfig.RestartPolicy.Name" => &host.restart_policy.name,
+        "HostConfig.Runtime" => &host.runtime,
+        "HostConfig.CgroupnsMode" => &host.cgroupns_mode,
+        "HostConfig.IpcMode" => &host.ipc_mode,
+        _ => return field,
+    };
+    format!("{field} {value:?}")
+}
+
+/// Fields whose empty or zero value is a wish: no masked paths, a swappiness of 0.
+fn empty_but_meant(host: &HostConfig) -> Option<String> {
+    let wishes = [
+        (host.masked_paths.as_ref().is_some_and(Vec::is_empty), "HostConfig.MaskedPaths"),
+        (host.readonly_paths.as_ref().is_some_and(Vec::is_empty), "HostConfig.ReadonlyPaths"),
+        (host.memory_swappiness == Some(0), "HostConfig.MemorySwappiness"),
+    ];
+    wishes.into_iter().find(|(wished, _)| *wished).map(|(_, field)| field.to_owned())
+}
+
+/// An endpoint of another network than the mode's, or one with settings.
+fn endpoint(request: &ContainerCreateRequest, host: &HostConfig) -> Option<String> {
+    const FIELD: &str = "NetworkingConfig.EndpointsConfig";
+    let mode = if ["", "default"].contains(&host.network_mode.as_str()) { "bridge" } else { &host.network_mode };
+    let endpoints = &request.networking_config.as_ref()?.endpoints_config;
+    endpoints.iter().find_map(|(name, settings)| {
+        if name != mode && !(name == "default" && mode == "bridge") {
+            return Some(format!("{FIELD}.{name}"));
+        }
+        endpoint_setting(settings).map(|setting| format!("{FIELD}.{name}.{setting}"))
+    })
+}
+
+/// A setting of an endpoint that a client chose. What a daemon fills in (addresses, ids, names) is ignored: tools send
+/// back what they inspected.
+fn endpoint_setting(settings: &EndpointSettings) -> Option<&'static str> {
+    let ipam = settings.ipam_config.clone().unwrap_or_default();
+    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let chosen = [
+        (!ipam.ipv4_address.is_empty(), "IPAMConfig.IPv4Address"),
+        (!ipam.ipv6_address.is_empty(), "IPAMConfig.IPv6Address"),
+        (!ipam.link_local_ips.is_empty(), "IPAMConfig.LinkLocalIPs"),
+        (has(&settings.links), "Links"),
+        (has(&settings.aliases), "Aliases"),
+        (settings.driver_opts.as_ref().is_some_and(|options| !options.is_empty()), "DriverOpts"),
+        (settings.gw_priority != 0, "GwPriority"),
+        // Without an endpoint id it was not a daemon that filled it in.
+        (!settings.mac_address.is_empty() && settings.endpoint_id.is_empty(), "MacAddress"),
+    ];
+    chosen.into_iter().find(|(chosen, _)| *chosen).map(|(_, setting)| setting)
+}
+
+#[cfg(test)]
+mod tests;
