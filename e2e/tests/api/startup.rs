@@ -104,10 +104,17 @@ fn the_old_environment_is_understood(rig: &Rig) -> Result<()> {
 const ACTIVATE: &str = "
 import os, socket, sys
 n = int(sys.argv[1])
-for i in range(n):
+def listening(path):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    s.bind(sys.argv[2 + i]); s.listen(8)
-    os.dup2(s.fileno(), 3 + i, inheritable=True)
+    s.bind(path); s.listen(8)
+    # Away from the numbers that are given out below.
+    high = os.dup2(s.fileno(), 50 + s.fileno())
+    s.detach()
+    return high
+high = [listening(path) for path in sys.argv[2:2 + n]]
+for i, fd in enumerate(high):
+    os.dup2(fd, 3 + i, inheritable=True)
+    os.close(fd)
 os.environ['LISTEN_FDS'] = str(n)
 os.environ['LISTEN_PID'] = str(os.getpid())
 os.execv(sys.argv[2 + n], sys.argv[2 + n:])
