@@ -368,12 +368,13 @@ async fn live(opened: Opened, stop: impl Future<Output = End>) -> Result<(), Err
         lost_lines: log.as_ref().map_or(0, |log| log.counters.lost),
     };
     drop(log);
-    drop(lock);
     if let Some(serving) = serving {
         serving.abort();
         // The socket's file goes with it, so that the container's next monitor can have the place.
         let _ = serving.await;
     }
+    // Last, because the next monitor waits for it before it takes the place.
+    drop(lock);
     shared.ended.set(Some((end, drained)));
     shared.clients.end(end, &drained);
     while shared.clients.count() > 0 {
