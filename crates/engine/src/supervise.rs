@@ -118,6 +118,8 @@ impl Supervisor {
         let drained = async {
             self.operations.wait().await;
             self.background.wait().await;
+            // What was cancelled may have left its clean-up as an operation.
+            self.operations.wait().await;
         };
         if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
             tracing::warn!(

@@ -210,6 +210,10 @@ impl Engine {
         let chain_id = &draft.image.chain_id;
         let made = snapshotter.prepare(draft.id.as_str(), chain_id, Labels::new()).await;
         made.map(drop).map_err(|error| {
+            if error.is_not_found() {
+                // Somebody removed the image between our look and now.
+                return Error::NoSuchImage(draft.image.name.clone());
+            }
             self.containerd_error(
                 format!("make the root file system of container {}", draft.id),
                 error,

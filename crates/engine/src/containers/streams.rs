@@ -122,28 +122,40 @@ impl Engine {
                 }
                 tries = 0;
             }
-            let runs = self
-                .inventory()
-                .now()
-                .get(&container.id)
-                .is_some_and(|entry| entry.container.state.phase.has_process());
-            if !runs {
+            if !self.still_runs(&container) {
                 return;
             }
             tries += 1;
-            if let Err(error) = self.replace_monitor(&container).await {
-                tracing::warn!(
-                    container = container.id.as_str(),
-                    error = error.message(),
-                    "no monitor could be started"
-                );
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            match self.replace_monitor(&container).await {
+                Ok(true) => {}
+                // The run has ended meanwhile, and its output is drained.
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        container = container.id.as_str(),
+                        error = error.message(),
+                        "no monitor could be started"
+                    );
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         }
         tracing::error!(
             container = container.id.as_str(),
             "no monitor can be started; the container's output stands still"
         );
+    }
+
+    /// Whether the run may still write: neither the inventory nor the kernel says that its process is gone. The kernel is
+    /// first to know; an end is told only when it has been worked on.
+    fn still_runs(&self, container: &Container) -> bool {
+        let now = self.inventory().now();
+        let state = now.get(&container.id).map(|entry| &entry.container.state);
+        state.is_some_and(|state| {
+            state.phase.has_process()
+                && state.generation == container.state.generation
+                && is_alive(state.pid)
+        })
     }
 
     /// Start a monitor on the FIFOs of a run that has lost its own, unless somebody did already.
@@ -183,8 +195,8 @@ impl Engine {
         let id = &container.id;
         let paths = self.stream_paths(id);
         let mut drained = client::drain(&paths.socket, grace).await;
-        if !matches!(drained, Ok(Some(_))) && paths.existing().is_some() {
-            // The monitor died with it. What the FIFOs still hold is saved by another one.
+        if !matches!(drained, Ok(Some(_))) && paths.existing().is_some_and(holds_output) {
+            // The monitor was killed. What the FIFOs still hold is saved by another one.
             if self.replace_monitor(container).await.is_ok_and(|there| there) {
                 drained = client::drain(&paths.socket, grace).await;
             }
@@ -220,5 +232,58 @@ fn fifo_paths(dir: &Path, tty: bool, stdin: bool) -> FifoPaths {
         stdin: path(stdin, fifos::STDIN),
         stdout: path(true, fifos::STDOUT),
         stderr: path(!tty, fifos::STDERR),
+    }
+}
+
+/// There is output in the FIFOs that no monitor has taken. A monitor that ended by itself leaves none.
+fn holds_output(dir: &Path) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    [fifos::STDOUT, fifos::STDERR].into_iter().any(|name| {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(dir.join(name), flags, Mode::empty());
+        fifo.is_ok_and(|fifo| rustix::io::ioctl_fionread(&fifo).is_ok_and(|bytes| bytes > 0))
+    })
+}
+
+/// Whether there is such a process, and it is not a zombie. An unknown pid counts as alive.
+fn is_alive(pid: u32) -> bool {
+    if pid == 0 {
+        return true;
+    }
+    // The state follows the name in parentheses, which may hold anything (proc_pid_stat(5)).
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_alive_until_it_is_waited_for_or_a_zombie() {
+        assert!(is_alive(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while is_alive(pid) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+        assert!(is_alive(0), "unknown");
+    }
+
+    #[test]
+    fn only_fifos_with_bytes_hold_output() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("fifos");
+        fifos::create(&dir, false, false).unwrap();
+        let _hold = Hold::new(&dir).unwrap();
+        assert!(!holds_output(&dir));
+        let mut writer =
+            std::fs::OpenOptions::new().write(true).open(dir.join(fifos::STDERR)).unwrap();
+        writer.write_all(b"last words").unwrap();
+        drop(writer);
+        assert!(holds_output(&dir));
     }
 }
