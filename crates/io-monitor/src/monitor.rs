@@ -219,13 +219,14 @@ async fn run_fifos(mode: FifoMode) -> Result<(), Error> {
         socket: Some(socket),
         stdout_decides: false,
     };
+    // Before anybody can think that we are ready to be ended. A stop by the system: what is unread waits in the FIFOs.
+    let stop = terminated(false);
     say("ready");
     // Whoever started us reads until the end.
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     null.and_then(rustix::stdio::dup2_stdout)
         .map_err(|source| Error::io("open", "/dev/null", source))?;
-    // A stop by the system: what is unread waits in the FIFOs for the next monitor.
-    live(opened, terminated(false)).await
+    live(opened, stop).await
 }
 
 async fn run_binary(mode: BinaryMode) -> Result<(), Error> {
@@ -246,11 +247,12 @@ async fn run_binary(mode: BinaryMode) -> Result<(), Error> {
     let fds = sources.iter().map(|source| Rc::clone(&source.fd)).collect();
     let shared = shared(mode.container, false, Stdin::none(), sources, log, true)?;
     let opened = Opened { shared, fds, keepers: Vec::new(), lock, socket, stdout_decides: true };
+    let terminated = terminated(true);
     // If it cannot be told, the shim sees the end of the pipe when we end.
     let _ = source::tell_shim_ready();
     let stop = async {
         tokio::select! {
-            end = terminated(true) => end,
+            end = terminated => end,
             end = init_ended(bundle.ok()) => end,
         }
     };
@@ -308,15 +310,18 @@ async fn lock(state_dir: &Path) -> Result<File, Error> {
     }
 }
 
-/// SIGTERM.
-async fn terminated(complete: bool) -> End {
-    match signal(SignalKind::terminate()) {
-        Ok(mut signals) => {
-            signals.recv().await;
-            End { complete }
+/// SIGTERM, from the moment of this call on.
+fn terminated(complete: bool) -> impl Future<Output = End> {
+    let signals = signal(SignalKind::terminate());
+    async move {
+        match signals {
+            Ok(mut signals) => {
+                signals.recv().await;
+                End { complete }
+            }
+            // Then it ends us the hard way.
+            Err(_) => std::future::pending().await,
         }
-        // Then it ends us the hard way.
-        Err(_) => std::future::pending().await,
     }
 }
 
