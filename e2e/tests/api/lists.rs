@@ -1,6 +1,9 @@
 //! The list of containers: shape, order, every filter, by version.
 
+use std::time::Duration;
+
 use e2e::api::{BUSYBOX, filters, script_body};
+use e2e::sandbox::until;
 use e2e::{Api, Container, Context as _, Result, Rig, Test, ensure, tests, unique};
 use serde_json::{Value, json};
 
@@ -87,14 +90,12 @@ fn rows_have_dockers_shape(rig: &Rig) -> Result<()> {
     ensure!(row.get("SizeRw").is_none() && row.get("SizeRootFs").is_none(), "{row}");
     container.post("/kill")?.expect(204)?;
     container.wait()?;
-    let row = container.listed()?.context("not listed")?;
-    let endpoint = &row["NetworkSettings"]["Networks"]["bridge"];
-    // compose decides by it whether to make a container anew.
-    ensure!(
-        endpoint["NetworkID"].as_str().is_some_and(|id| id.len() == 64)
-            && endpoint["IPAddress"] == "",
-        "{row}"
-    );
+    // compose decides by the network's id whether to make a container anew.
+    until(Duration::from_secs(20), "an address that is free again", || {
+        let row = container.listed().ok().flatten().unwrap_or_default();
+        let endpoint = &row["NetworkSettings"]["Networks"]["bridge"];
+        endpoint["NetworkID"].as_str().is_some_and(|id| id.len() == 64) && endpoint["IPAddress"] == ""
+    })?;
     Ok(())
 }
 
