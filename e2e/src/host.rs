@@ -22,7 +22,7 @@ pub const MIRROR: &str = "127.0.0.1:5001";
 pub const LOGIN_REGISTRY: &str = "localhost:5000";
 /// The login of that registry.
 pub const LOGIN: (&str, &str) = ("nerd", "secret");
-/// The containerd namespace that the daemon and nerdctl work in.
+/// The containerd namespace that the daemon and nerdctl work in, as a rule.
 pub const NAMESPACE: &str = "default";
 
 /// Which containerd a host has.
@@ -133,7 +133,7 @@ pub struct Plan {
     pub engine: Engine,
     /// Which containerd; dockerd has its own.
     pub containerd: ContainerdVersion,
-    /// Whether containerd serves the kubelet (CRI) as well; 2.x only.
+    /// Whether containerd serves the kubelet (CRI) as well; 2.x only. The daemon then works in the kubelet's namespace.
     pub kubernetes: bool,
     /// The daemon's binary, if not the one in `target/`.
     pub binary: Option<PathBuf>,
@@ -231,6 +231,12 @@ impl Host {
         &self.plan
     }
 
+    /// The containerd namespace that the daemon and nerdctl work in.
+    #[must_use]
+    pub fn namespace(&self) -> &'static str {
+        if self.plan.kubernetes { "k8s.io" } else { NAMESPACE }
+    }
+
     /// Whether the daemon is this project's, and not Docker's.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -284,7 +290,7 @@ impl Host {
             .env("PATH", self.plan.containerd.path()?)
             .env("NERDCTL_TOML", root.join("nerdctl.toml"))
             .env("CONTAINERD_ADDRESS", root.join("c.sock"))
-            .env("CONTAINERD_NAMESPACE", NAMESPACE);
+            .env("CONTAINERD_NAMESPACE", self.namespace());
         Ok(command)
     }
 
@@ -330,7 +336,7 @@ impl Host {
         let mut command = self.command(binary)?;
         command
             .arg(format!("--addr=unix://{}", self.socket.display()))
-            .args(["--namespace", NAMESPACE, "--snapshotter", "overlayfs", "--debug"])
+            .args(["--namespace", self.namespace(), "--snapshotter", "overlayfs", "--debug"])
             .arg("--containerd")
             .arg(root.join("c.sock"))
             .arg("--data-root")

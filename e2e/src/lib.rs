@@ -49,7 +49,7 @@ pub mod peers;
 pub mod runner;
 pub mod sandbox;
 
-pub use anyhow::{Context, Result, bail, ensure};
+pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use api::{Api, Container};
 pub use host::Host;
 pub use runner::{Rig, Test, unique};

@@ -321,53 +321,53 @@ fn ctrs_containers_are_shown(rig: &Rig) -> Result<()> {
 
 fn a_pod_is_shown_and_left_alone(rig: &Rig) -> Result<()> {
     let pods = peers::program("pods", "pods").or_skip()?;
-    let change = |plan: &mut e2e::host::Plan| {
-        plan.kubernetes = true;
-        plan.arguments = vec!["--namespace=k8s.io".into()];
-    };
     if ContainerdVersion::from_environment()? != ContainerdVersion::V2 {
         return Err(skip("pods need containerd 2"));
     }
-    rig.with_own_host(change, |host| {
-        let api = host.api();
-        let image = "docker.io/library/httpd:2";
-        let sandbox = host.sandbox()?;
-        let ids =
-            sandbox.run(host.command(&pods)?.arg(host.containerd_socket()?).args([image, "p1"]))?;
-        let (pause, main) = ids.trim().split_once(' ').context("two ids")?;
-        until(Duration::from_secs(20), "it is listed", || {
-            api.get(&format!("/containers/{main}/json")).is_ok_and(|answer| answer.status() == 200)
-        })?;
-        let list = api.get_json("/containers/json")?;
-        let names: Vec<&Value> =
-            list.as_array().into_iter().flatten().map(|row| &row["Names"][0]).collect();
-        let shown = host.nerdctl(&["--namespace", "k8s.io", "ps", "--format", "{{.Names}}"])?;
-        for name in shown.lines() {
-            ensure!(names.contains(&&json!(format!("/{name}"))), "{name} is not in {names:?}");
-        }
-        for (id, name) in [(pause, "p1"), (main, "p1")] {
-            for (method, rest) in [
-                ("POST", "/stop"),
-                ("POST", "/kill"),
-                ("POST", "/start"),
-                ("DELETE", ""),
-                ("DELETE", "?force=1"),
-            ] {
-                let message = api
-                    .send(&api.request(method, &format!("/containers/{id}{rest}")))?
-                    .expect_error(409)?;
-                ensure!(
-                    message.contains(name)
-                        && message.contains("default")
-                        && message.contains("kubectl delete pod"),
-                    "{message}"
-                );
+    rig.with_own_host(
+        |plan| plan.kubernetes = true,
+        |host| {
+            let api = host.api();
+            let image = "docker.io/library/httpd:2";
+            let sandbox = host.sandbox()?;
+            let ids = sandbox
+                .run(host.command(&pods)?.arg(host.containerd_socket()?).args([image, "p1"]))?;
+            let (pause, main) = ids.trim().split_once(' ').context("two ids")?;
+            until(Duration::from_secs(20), "it is listed", || {
+                api.get(&format!("/containers/{main}/json"))
+                    .is_ok_and(|answer| answer.status() == 200)
+            })?;
+            let list = api.get_json("/containers/json")?;
+            let names: Vec<&Value> =
+                list.as_array().into_iter().flatten().map(|row| &row["Names"][0]).collect();
+            let shown = host.nerdctl(&["--namespace", "k8s.io", "ps", "--format", "{{.Names}}"])?;
+            for name in shown.lines() {
+                ensure!(names.contains(&&json!(format!("/{name}"))), "{name} is not in {names:?}");
             }
-        }
-        let message = api.delete("/images/httpd:2?force=1")?.expect_error(409)?;
-        ensure!(!message.is_empty());
-        let seen = api.get_json(&format!("/containers/{main}/json"))?;
-        ensure!(seen["State"]["Status"] == "running", "{}", seen["State"]);
-        Ok(())
-    })
+            for (id, name) in [(pause, "p1"), (main, "p1")] {
+                for (method, rest) in [
+                    ("POST", "/stop"),
+                    ("POST", "/kill"),
+                    ("POST", "/start"),
+                    ("DELETE", ""),
+                    ("DELETE", "?force=1"),
+                ] {
+                    let message = api
+                        .send(&api.request(method, &format!("/containers/{id}{rest}")))?
+                        .expect_error(409)?;
+                    ensure!(
+                        message.contains(name)
+                            && message.contains("default")
+                            && message.contains("kubectl delete pod"),
+                        "{message}"
+                    );
+                }
+            }
+            let message = api.delete("/images/httpd:2?force=1")?.expect_error(409)?;
+            ensure!(!message.is_empty());
+            let seen = api.get_json(&format!("/containers/{main}/json"))?;
+            ensure!(seen["State"]["Status"] == "running", "{}", seen["State"]);
+            Ok(())
+        },
+    )
 }

@@ -94,7 +94,8 @@ fn rows_have_dockers_shape(rig: &Rig) -> Result<()> {
     until(Duration::from_secs(20), "an address that is free again", || {
         let row = container.listed().ok().flatten().unwrap_or_default();
         let endpoint = &row["NetworkSettings"]["Networks"]["bridge"];
-        endpoint["NetworkID"].as_str().is_some_and(|id| id.len() == 64) && endpoint["IPAddress"] == ""
+        endpoint["NetworkID"].as_str().is_some_and(|id| id.len() == 64)
+            && endpoint["IPAddress"] == ""
     })?;
     Ok(())
 }
