@@ -98,9 +98,10 @@ fi
   --cni-netconfpath "$files/cni/net.d" --hosts-dir "$files/certs.d" > "$files/log" 2>&1 &
 started+=($!)
 nerdctld=$!
+# The daemon answers at once; a list needs containerd, which may still be on its way.
 for _ in $(seq 300); do
   kill -0 "$nerdctld" 2>/dev/null || { tail -n 30 "$files/log"; echo 'run.sh: the daemon ended (above)' >&2; exit 1; }
-  ! curl --silent --max-time 1 --output /dev/null --unix-socket "$socket" http://docker/version || break
+  ! curl --silent --fail --max-time 5 --output /dev/null --unix-socket "$socket" http://docker/containers/json || break
   sleep 0.1
 done
 
