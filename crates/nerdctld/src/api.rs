@@ -87,7 +87,8 @@ struct Routed {
 impl Api {
     /// `stop` ends streams that would otherwise go on.
     pub(crate) fn new(engine: Engine, stop: CancellationToken) -> Self {
-        let header = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        let header =
+            |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         Self(Arc::new(Inner {
             engine,
             stop,
@@ -104,7 +105,11 @@ impl Api {
     }
 
     /// Answer one request. Stays pending when the handler takes the connection (see [`crate::connection`]).
-    pub(crate) async fn respond(self, request: Request<Incoming>, connection: Arc<Handle>) -> Response<ReplyBody> {
+    pub(crate) async fn respond(
+        self,
+        request: Request<Incoming>,
+        connection: Arc<Handle>,
+    ) -> Response<ReplyBody> {
         let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
         let span = tracing::info_span!(
             "request",
@@ -116,11 +121,17 @@ impl Api {
         self.respond_in_span(request, connection).instrument(span).await
     }
 
-    async fn respond_in_span(self, request: Request<Incoming>, connection: Arc<Handle>) -> Response<ReplyBody> {
+    async fn respond_in_span(
+        self,
+        request: Request<Incoming>,
+        connection: Arc<Handle>,
+    ) -> Response<ReplyBody> {
         let began = Instant::now();
         let routed = match route(&request) {
             // This answer is not a handler's: it has no API headers, as in dockerd.
-            Err(refusal @ Refusal::PageNotFound) => return response(ApiError::from(refusal).into_reply(), &self.0.stop),
+            Err(refusal @ Refusal::PageNotFound) => {
+                return response(ApiError::from(refusal).into_reply(), &self.0.stop);
+            }
             Err(refusal) => Err(refusal),
             Ok(routed) => self.admit(routed, &connection),
         };
@@ -128,7 +139,11 @@ impl Api {
             Err(refusal) => ApiError::from(refusal).into_reply(),
             Ok(routed) => self.handle(routed, request).await,
         };
-        tracing::debug!(status = reply.status.as_u16(), took_us = began.elapsed().as_micros(), "answered");
+        tracing::debug!(
+            status = reply.status.as_u16(),
+            took_us = began.elapsed().as_micros(),
+            "answered"
+        );
         match reply.content {
             Content::Hijack(hijack) => {
                 connection.hijack(hijack);
@@ -150,13 +165,15 @@ impl Api {
     async fn handle(&self, routed: Routed, request: Request<Incoming>) -> Reply {
         let Routed { found, version } = routed;
         let span = tracing::Span::current();
-        span.record("route", found.route.pattern).record("version", tracing::field::display(version));
+        span.record("route", found.route.pattern)
+            .record("version", tracing::field::display(version));
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming);
         let unread = body.clone();
         let (engine, route) = (self.0.engine.clone(), found.route);
         let work = async move {
-            let mut query = Query::parse(head.uri.query().unwrap_or_default()).map_err(Refusal::from)?;
+            let mut query =
+                Query::parse(head.uri.query().unwrap_or_default()).map_err(Refusal::from)?;
             if head.method == Method::POST && body::is_form(&head.headers) {
                 query = query.with_form_body(&body.read().await?).map_err(Refusal::from)?;
             }
@@ -190,7 +207,10 @@ impl Api {
         headers.insert(SERVER, self.0.server.clone());
         headers.insert(HeaderName::from_static("api-version"), self.0.newest.clone());
         headers.insert(HeaderName::from_static("ostype"), HeaderValue::from_static("linux"));
-        headers.insert(HeaderName::from_static("docker-experimental"), HeaderValue::from_static("false"));
+        headers.insert(
+            HeaderName::from_static("docker-experimental"),
+            HeaderValue::from_static("false"),
+        );
         reply
     }
 }
@@ -198,12 +218,17 @@ impl Api {
 /// Path to handler and version.
 fn route(request: &Request<Incoming>) -> Result<Routed, Refusal> {
     let target = Target::parse(request.uri().path())?;
-    let found = router::find(request.method().as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
+    let found =
+        router::find(request.method().as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
     let version = match target.version {
         None => version::MAX,
         Some(text) => version::negotiate(&text).map_err(|out_of_range| match out_of_range {
-            OutOfRange::TooOld => Refusal::VersionTooOld { version: text, minimum: version::MIN.to_string() },
-            OutOfRange::TooNew => Refusal::VersionTooNew { version: text, maximum: version::MAX.to_string() },
+            OutOfRange::TooOld => {
+                Refusal::VersionTooOld { version: text, minimum: version::MIN.to_string() }
+            }
+            OutOfRange::TooNew => {
+                Refusal::VersionTooNew { version: text, maximum: version::MAX.to_string() }
+            }
         })?,
     };
     if let Some(minimum) = found.route.since.filter(|since| version < *since) {
@@ -219,7 +244,9 @@ fn route(request: &Request<Incoming>) -> Result<Routed, Refusal> {
 /// (docker-modem does, with `hijack: false`); then hyper keeps both directions. Any other rest is dropped.
 async fn settle(mut reply: Reply, unread: RequestBody) -> Reply {
     match reply.content {
-        Content::Hijack(hijack) if unread.length().is_none() && !hijack.upgrades() => reply::over_body(hijack, unread.into_stream()),
+        Content::Hijack(hijack) if unread.length().is_none() && !hijack.upgrades() => {
+            reply::over_body(hijack, unread.into_stream())
+        }
         _ => {
             if !unread.drain().await {
                 reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -243,7 +270,9 @@ fn refuse(error: ApiError) -> Reply {
 fn response(reply: Reply, stop: &CancellationToken) -> Response<ReplyBody> {
     let body = match reply.content {
         Content::Full(bytes) => ReplyBody::full(bytes),
-        Content::Stream(chunks) => ReplyBody::Stream(Box::pin(chunks.take_until(stop.clone().cancelled_owned()))),
+        Content::Stream(chunks) => {
+            ReplyBody::Stream(Box::pin(chunks.take_until(stop.clone().cancelled_owned())))
+        }
         // Taken out before.
         Content::Hijack(_) => ReplyBody::full(""),
     };
@@ -252,3 +281,6 @@ fn response(reply: Reply, stop: &CancellationToken) -> Response<ReplyBody> {
     *response.headers_mut() = reply.headers;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,15 @@ mod tests {
 
     #[test]
     fn flags_of_the_old_nerdctld_are_understood() {
-        let cli = Cli::parse_from(["nerdctld", "--addr", "unix:///a.sock", "--addr=fd://", "--socket", "/b.sock", "--debug"]);
+        let cli = Cli::parse_from([
+            "nerdctld",
+            "--addr",
+            "unix:///a.sock",
+            "--addr=fd://",
+            "--socket",
+            "/b.sock",
+            "--debug",
+        ]);
         assert_eq!(cli.addr, ["unix:///a.sock", "fd://"]);
         assert_eq!(cli.socket, Some(PathBuf::from("/b.sock")));
         assert!(cli.debug);

@@ -141,7 +141,9 @@ pub(crate) enum Mistake {
         value: String,
     },
     /// containerd's address is something else than a Unix socket.
-    #[error("{origin}: {value:?} must be the absolute path of containerd's socket, with or without unix://, or \"managed\"")]
+    #[error(
+        "{origin}: {value:?} must be the absolute path of containerd's socket, with or without unix://, or \"managed\""
+    )]
     Containerd {
         /// Flag, variable or key.
         origin: String,
@@ -178,7 +180,9 @@ pub(crate) enum Mistake {
         reason: String,
     },
     /// As a user, without the variable that says where sockets go.
-    #[error("XDG_RUNTIME_DIR is not set, so there is no place for a user's sockets: set it, or run as root")]
+    #[error(
+        "XDG_RUNTIME_DIR is not set, so there is no place for a user's sockets: set it, or run as root"
+    )]
     NoRuntimeDir,
     /// As a user, without a home.
     #[error("neither HOME nor {0} is set: set one, or pass --data-root and --config")]
@@ -269,13 +273,18 @@ impl Reader<'_> {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => return,
             Err(error) => {
-                self.mistakes.push(Mistake::UnreadableFile { path: path.display().to_string(), reason: error.to_string() });
+                self.mistakes.push(Mistake::UnreadableFile {
+                    path: path.display().to_string(),
+                    reason: error.to_string(),
+                });
                 return;
             }
         };
         match File::parse(&text) {
             Ok(file) => self.file = file,
-            Err(reason) => self.mistakes.push(Mistake::BadFile { path: path.display().to_string(), reason }),
+            Err(reason) => {
+                self.mistakes.push(Mistake::BadFile { path: path.display().to_string(), reason })
+            }
         }
     }
 
@@ -293,7 +302,12 @@ impl Reader<'_> {
     }
 
     /// Flag > environment > file.
-    fn given(&self, flag: (&str, Option<String>), variable: Option<&str>, key: (&str, Option<String>)) -> Option<Given> {
+    fn given(
+        &self,
+        flag: (&str, Option<String>),
+        variable: Option<&str>,
+        key: (&str, Option<String>),
+    ) -> Option<Given> {
         if let (name, Some(text)) = flag {
             return Some(Given { origin: name.to_owned(), text });
         }
@@ -363,7 +377,9 @@ impl Reader<'_> {
 
     fn data_root(&mut self) -> Option<PathBuf> {
         let flag = self.cli.data_root.as_ref().map(|path| path.display().to_string());
-        if let Some(given) = self.given(("--data-root", flag), None, ("data_root", self.file.data_root.clone())) {
+        if let Some(given) =
+            self.given(("--data-root", flag), None, ("data_root", self.file.data_root.clone()))
+        {
             return Some(self.absolute(given));
         }
         if self.surroundings.root {
@@ -376,9 +392,15 @@ impl Reader<'_> {
         Some(base?.join("nerdctl"))
     }
 
-    fn containerd(&mut self, data_root: Option<&Path>, run_dir: Option<&Path>) -> Option<ContainerdChoice> {
+    fn containerd(
+        &mut self,
+        data_root: Option<&Path>,
+        run_dir: Option<&Path>,
+    ) -> Option<ContainerdChoice> {
         let flag = ("--containerd", self.cli.containerd.clone());
-        let Some(given) = self.given(flag, Some("CONTAINERD_ADDRESS"), ("address", self.file.address.clone())) else {
+        let Some(given) =
+            self.given(flag, Some("CONTAINERD_ADDRESS"), ("address", self.file.address.clone()))
+        else {
             return Some(ContainerdChoice::At(PathBuf::from(DEFAULT_CONTAINERD)));
         };
         if given.text == "managed" {
@@ -398,7 +420,11 @@ impl Reader<'_> {
             match parse_listener(text) {
                 Ok(address) => listen.push(address),
                 Err(reason) => {
-                    self.mistakes.push(Mistake::Listen { origin: "--addr", value: text.clone(), reason });
+                    self.mistakes.push(Mistake::Listen {
+                        origin: "--addr",
+                        value: text.clone(),
+                        reason,
+                    });
                 }
             }
         }
@@ -406,8 +432,10 @@ impl Reader<'_> {
             if path.is_absolute() {
                 listen.push(ListenAddress::Unix(path.clone()));
             } else {
-                self.mistakes
-                    .push(Mistake::RelativePath { origin: "--socket".to_owned(), value: path.display().to_string() });
+                self.mistakes.push(Mistake::RelativePath {
+                    origin: "--socket".to_owned(),
+                    value: path.display().to_string(),
+                });
             }
         }
         let nothing_asked = self.cli.addr.is_empty() && self.cli.socket.is_none();
@@ -439,7 +467,11 @@ impl Reader<'_> {
             Ok(namespace) => Some(namespace),
             Err(error) => {
                 let reason = format!("{error}");
-                self.mistakes.push(Mistake::Invalid { origin: given.origin, value: given.text, reason });
+                self.mistakes.push(Mistake::Invalid {
+                    origin: given.origin,
+                    value: given.text,
+                    reason,
+                });
                 None
             }
         }
@@ -447,16 +479,27 @@ impl Reader<'_> {
 
     fn snapshotter(&mut self) -> String {
         let flag = ("--snapshotter", self.cli.snapshotter.clone());
-        self.given(flag, Some("CONTAINERD_SNAPSHOTTER"), ("snapshotter", self.file.snapshotter.clone()))
-            .map_or_else(|| "overlayfs".to_owned(), |given| given.text)
+        self.given(
+            flag,
+            Some("CONTAINERD_SNAPSHOTTER"),
+            ("snapshotter", self.file.snapshotter.clone()),
+        )
+        .map_or_else(|| "overlayfs".to_owned(), |given| given.text)
     }
 
     fn cni_path(&mut self) -> PathBuf {
         let flag = self.cli.cni_path.as_ref().map(|path| path.display().to_string());
-        if let Some(given) = self.given(("--cni-path", flag), Some("CNI_PATH"), ("cni_path", self.file.cni_path.clone())) {
+        if let Some(given) = self.given(
+            ("--cni-path", flag),
+            Some("CNI_PATH"),
+            ("cni_path", self.file.cni_path.clone()),
+        ) {
             return self.absolute(given);
         }
-        let found = CNI_PLUGIN_FOLDERS.iter().map(Path::new).find(|folder| (self.surroundings.is_dir)(folder));
+        let found = CNI_PLUGIN_FOLDERS
+            .iter()
+            .map(Path::new)
+            .find(|folder| (self.surroundings.is_dir)(folder));
         found.unwrap_or_else(|| Path::new(CNI_PLUGIN_FOLDERS[0])).to_owned()
     }
 
@@ -469,7 +512,9 @@ impl Reader<'_> {
         if self.surroundings.root {
             return PathBuf::from("/etc/cni/net.d");
         }
-        self.xdg_dir("XDG_CONFIG_HOME", ".config").unwrap_or_else(|| PathBuf::from("/etc")).join("cni/net.d")
+        self.xdg_dir("XDG_CONFIG_HOME", ".config")
+            .unwrap_or_else(|| PathBuf::from("/etc"))
+            .join("cni/net.d")
     }
 
     fn hosts_dirs(&mut self) -> Vec<PathBuf> {
@@ -479,7 +524,8 @@ impl Reader<'_> {
         if let Some(folders) = &self.file.hosts_dir {
             return folders.iter().map(PathBuf::from).collect();
         }
-        let base = if self.surroundings.root { None } else { self.xdg_dir("XDG_CONFIG_HOME", ".config") };
+        let base =
+            if self.surroundings.root { None } else { self.xdg_dir("XDG_CONFIG_HOME", ".config") };
         let base = base.unwrap_or_else(|| PathBuf::from("/etc"));
         vec![base.join("containerd/certs.d"), base.join("docker/certs.d")]
     }
@@ -504,7 +550,9 @@ impl Reader<'_> {
             self.mistakes.push(Mistake::Invalid {
                 origin: "--idle-exit".to_owned(),
                 value: text.clone(),
-                reason: "must be a number of seconds, or a number with s, m or h behind it, and not 0".to_owned(),
+                reason:
+                    "must be a number of seconds, or a number with s, m or h behind it, and not 0"
+                        .to_owned(),
             });
         }
         time

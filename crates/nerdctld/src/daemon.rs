@@ -29,7 +29,9 @@ const MOST_WORKERS: usize = 4;
 /// The daemon could not start.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     let open_files = listen::raise_open_files();
-    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, MOST_WORKERS);
+    let workers = std::thread::available_parallelism()
+        .map_or(2, std::num::NonZero::get)
+        .clamp(2, MOST_WORKERS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name("nerdctld")
@@ -121,7 +123,10 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
@@ -149,14 +154,22 @@ impl Server {
 
     async fn accept_on_all(&self, listeners: &[Listener]) {
         let loops = listeners.iter().map(|listener| {
-            listen::accept(&listener.socket, &listener.name, &self.connections, &self.stop, |stream, entered| {
-                let (api, stop) = (self.api.clone(), self.stop.clone());
-                async move {
-                    let respond = move |request, handle: Arc<connection::Handle>| api.clone().respond(request, handle);
-                    connection::serve(stream, entered.crowded(), stop, respond).await;
-                    drop(entered);
-                }
-            })
+            listen::accept(
+                &listener.socket,
+                &listener.name,
+                &self.connections,
+                &self.stop,
+                |stream, entered| {
+                    let (api, stop) = (self.api.clone(), self.stop.clone());
+                    async move {
+                        let respond = move |request, handle: Arc<connection::Handle>| {
+                            api.clone().respond(request, handle)
+                        };
+                        connection::serve(stream, entered.crowded(), stop, respond).await;
+                        drop(entered);
+                    }
+                },
+            )
         });
         futures_util::future::join_all(loops).await;
     }
@@ -177,7 +190,10 @@ impl Server {
         self.stop.cancel();
         self.engine.shutdown().await;
         if tokio::time::timeout(LAST_ANSWERS, self.connections.drained()).await.is_err() {
-            tracing::warn!(open = self.connections.open(), "connections were still open when the daemon ended");
+            tracing::warn!(
+                open = self.connections.open(),
+                "connections were still open when the daemon ended"
+            );
         }
     }
 }

@@ -30,7 +30,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Another process answers on the socket.
-    #[error("{path}: another daemon is listening on this socket; stop it, or choose another with --socket")]
+    #[error(
+        "{path}: another daemon is listening on this socket; stop it, or choose another with --socket"
+    )]
     InUse {
         /// The socket.
         path: PathBuf,
@@ -138,8 +140,12 @@ impl Connections {
     /// For a process that may open so many files.
     pub(crate) fn new(open_files: u64) -> Self {
         let limit = usize::try_from(open_files / 4 * 3).unwrap_or(usize::MAX).max(1);
-        let counted =
-            Counted { open: AtomicUsize::new(0), limit, tracker: TaskTracker::new(), changed: Notify::new() };
+        let counted = Counted {
+            open: AtomicUsize::new(0),
+            limit,
+            tracker: TaskTracker::new(),
+            changed: Notify::new(),
+        };
         Self(Arc::new(counted))
     }
 
@@ -208,7 +214,9 @@ pub(crate) async fn accept<F, Fut>(
         };
         match accepted {
             // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
-            Ok((stream, _)) => drop(connections.0.tracker.spawn(serve(stream, connections.enter()))),
+            Ok((stream, _)) => {
+                drop(connections.0.tracker.spawn(serve(stream, connections.enter())))
+            }
             // The client left between connect and accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

@@ -19,9 +19,11 @@ const DEBUG: &str = "debug,hyper=info,h2=info,tower=info,tonic=info,rustls=info"
 /// # Errors
 /// `RUST_LOG` is no filter.
 pub(crate) fn start(config: &Config) -> anyhow::Result<()> {
-    let directives = config.log_filter.as_deref().unwrap_or(if config.debug { DEBUG } else { "info" });
-    let filter = EnvFilter::try_new(directives)
-        .map_err(|error| anyhow::anyhow!("RUST_LOG: {directives:?} is not a log filter: {error}"))?;
+    let directives =
+        config.log_filter.as_deref().unwrap_or(if config.debug { DEBUG } else { "info" });
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
+        anyhow::anyhow!("RUST_LOG: {directives:?} is not a log filter: {error}")
+    })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -52,7 +52,10 @@ fn run_daemon() -> anyhow::Result<ExitCode> {
 }
 
 /// One sentence on stderr, whoever reads it: a person, systemd, runc.
-#[expect(clippy::print_stderr, reason = "the last words of the process, when there may be no logger")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the last words of the process, when there may be no logger"
+)]
 fn complain(error: &anyhow::Error) -> ExitCode {
     eprintln!("nerdctld: {error:#}");
     ExitCode::from(FAILED)

@@ -296,7 +296,11 @@ async fn wait_until_it_answers(layout: &Layout, mut running: Running) -> Result<
             }
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(Error::Silent { pid: running.pid(), socket: layout.socket.clone(), log: layout.log.clone() });
+            return Err(Error::Silent {
+                pid: running.pid(),
+                socket: layout.socket.clone(),
+                log: layout.log.clone(),
+            });
         }
         tokio::time::sleep(SOCKET_PAUSE).await;
     }

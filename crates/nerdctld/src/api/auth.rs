@@ -11,7 +11,10 @@ use super::reply::Reply;
 pub(super) async fn check(call: Call) -> Answer {
     let given: RegistryAuth = decode::from_slice(&call.body.read().await?).map_err(bad_json)?;
     let outcome = call.engine.check_login(&credentials(&given)).await?;
-    Ok(Reply::json(&AuthResponse { identity_token: outcome.identity_token, status: outcome.status }))
+    Ok(Reply::json(&AuthResponse {
+        identity_token: outcome.identity_token,
+        status: outcome.status,
+    }))
 }
 
 /// The credentials of the header `X-Registry-Auth`; what cannot be read means none.

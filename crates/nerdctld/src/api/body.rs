@@ -74,7 +74,9 @@ impl RequestBody {
     }
 
     /// The body as it arrives, for the input of a stream.
-    pub(in crate::api) fn into_stream(self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
+    pub(in crate::api) fn into_stream(
+        self,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
         futures_util::stream::iter(self.take()).flat_map(BodyStream::new).filter_map(|frame| {
             std::future::ready(match frame {
                 Ok(frame) => frame.into_data().ok().map(Ok),
@@ -107,7 +109,9 @@ impl RequestBody {
 /// # Errors
 /// A missing, malformed or other type.
 pub(in crate::api) fn check_json_type(headers: &HeaderMap, empty: bool) -> Result<(), Refusal> {
-    let given = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let given = headers
+        .get(CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let given = match given {
         None if empty => return Ok(()),
         given => given.unwrap_or_default(),
@@ -132,13 +136,18 @@ fn media_type(given: &str) -> Result<String, &'static str> {
         return Err("mime: no media type");
     }
     let is_token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
     };
     match base.split_once('/') {
         None if is_token(&base) => Ok(base),
         None => Err("mime: expected slash after first token"),
         Some((kind, _)) if !is_token(kind) => Err("mime: no media type"),
-        Some((_, subtype)) if !is_token(subtype) => Err("mime: unexpected content after media subtype"),
+        Some((_, subtype)) if !is_token(subtype) => {
+            Err("mime: unexpected content after media subtype")
+        }
         Some(_) => Ok(base),
     }
 }
@@ -155,12 +164,20 @@ mod tests {
 
     #[test]
     fn only_json_is_json() {
-        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", " application/json ;x=y"] {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            " application/json ;x=y",
+        ] {
             assert!(check_json_type(&headers(good), false).is_ok(), "{good}");
         }
         assert!(check_json_type(&HeaderMap::new(), true).is_ok());
         let text = |headers: &HeaderMap| check_json_type(headers, false).unwrap_err().to_string();
-        assert_eq!(text(&HeaderMap::new()), "malformed Content-Type header (): mime: no media type");
+        assert_eq!(
+            text(&HeaderMap::new()),
+            "malformed Content-Type header (): mime: no media type"
+        );
         assert_eq!(
             text(&headers("text/plain")),
             "unsupported Content-Type header (text/plain): must be 'application/json'"
@@ -169,7 +186,10 @@ mod tests {
             text(&headers("no good")),
             "malformed Content-Type header (no good): mime: expected slash after first token"
         );
-        assert!(check_json_type(&headers("text/plain"), true).is_err(), "dockerd checks a type that is there");
+        assert!(
+            check_json_type(&headers("text/plain"), true).is_err(),
+            "dockerd checks a type that is there"
+        );
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl Call {
     /// # Errors
     /// It is none.
     pub(in crate::api) fn integer(&self, name: &str) -> Result<Option<i64>, Refusal> {
-        self.query.integer(name).map_err(|error: InvalidNumber| Refusal::BadParameter(chain(&error)))
+        self.query
+            .integer(name)
+            .map_err(|error: InvalidNumber| Refusal::BadParameter(chain(&error)))
     }
 
     /// A header as text; empty if it is not there or no text.

@@ -7,8 +7,8 @@ pub(in crate::api) mod streams;
 mod view;
 
 use docker_wire::containers::{ContainerState, WaitError, WaitResponse};
-use docker_wire::filters::{self, Filters};
 use docker_wire::encode;
+use docker_wire::filters::{self, Filters};
 use engine::containers::remove::RemoveOptions;
 use engine::containers::stop::StopOptions;
 use engine::containers::wait::WaitOutcome;
@@ -84,7 +84,9 @@ fn list_filter(call: &Call) -> Result<ListFilter, Refusal> {
         label: values("label"),
         name: (!name.is_empty()).then(|| {
             // As typed and as stored: `^/web$` and `^web$` both mean it (moby `daemon/list.go`).
-            NameMatcher(Arc::new(move |bare| name.matches(bare) || name.matches(&format!("/{bare}"))))
+            NameMatcher(Arc::new(move |bare| {
+                name.matches(bare) || name.matches(&format!("/{bare}"))
+            }))
         }),
         network: values("network"),
         status: given.values("status").filter_map(phase).collect(),
@@ -94,17 +96,29 @@ fn list_filter(call: &Call) -> Result<ListFilter, Refusal> {
 
 /// A limit of 0 or less is none.
 fn limit(call: &Call) -> Result<Option<usize>, Refusal> {
-    Ok(call.integer("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0))
+    Ok(call
+        .integer("limit")?
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|limit| *limit > 0))
 }
 
 fn parsed<T: std::str::FromStr>(given: &Filters, key: &'static str) -> Result<Vec<T>, Refusal> {
-    let parse = |value: &str| value.parse().map_err(|_| Refusal::BadParameter(format!("invalid filter '{key}={value}'")));
+    let parse = |value: &str| {
+        value.parse().map_err(|_| Refusal::BadParameter(format!("invalid filter '{key}={value}'")))
+    };
     given.values(key).map(parse).collect()
 }
 
 fn phase(word: &str) -> Option<Phase> {
-    let all =
-        [Phase::Created, Phase::Running, Phase::Paused, Phase::Restarting, Phase::Removing, Phase::Exited, Phase::Dead];
+    let all = [
+        Phase::Created,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Restarting,
+        Phase::Removing,
+        Phase::Exited,
+        Phase::Dead,
+    ];
     all.into_iter().find(|phase| phase.as_str() == word)
 }
 
@@ -188,7 +202,10 @@ pub(in crate::api) async fn wait(call: Call) -> Answer {
 }
 
 fn wait_view(outcome: WaitOutcome) -> WaitResponse {
-    WaitResponse { status_code: outcome.status_code, error: outcome.error.map(|message| WaitError { message }) }
+    WaitResponse {
+        status_code: outcome.status_code,
+        error: outcome.error.map(|message| WaitError { message }),
+    }
 }
 
 /// 200 without a body, for resize.
@@ -212,9 +229,18 @@ mod tests {
 
     #[test]
     fn filter_values_that_are_no_numbers_or_ports_are_named() {
-        let given = Filters::parse(r#"{"exited":["1","x"],"publish":["80/tcp","8000-8010/udp"],"expose":["nope"]}"#).unwrap();
-        assert_eq!(parsed::<i64>(&given, "exited").unwrap_err().to_string(), "invalid filter 'exited=x'");
+        let given = Filters::parse(
+            r#"{"exited":["1","x"],"publish":["80/tcp","8000-8010/udp"],"expose":["nope"]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            parsed::<i64>(&given, "exited").unwrap_err().to_string(),
+            "invalid filter 'exited=x'"
+        );
         assert_eq!(parsed::<PortSpec>(&given, "publish").unwrap().len(), 2);
-        assert_eq!(parsed::<PortSpec>(&given, "expose").unwrap_err().to_string(), "invalid filter 'expose=nope'");
+        assert_eq!(
+            parsed::<PortSpec>(&given, "expose").unwrap_err().to_string(),
+            "invalid filter 'expose=nope'"
+        );
     }
 }

@@ -95,7 +95,9 @@ pub(in crate::api) enum Refusal {
     #[error("{0}")]
     BadParameter(String),
     /// dockerd's container start refuses bodies (moby `container_routes.go`).
-    #[error("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")]
+    #[error(
+        "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+    )]
     StartWithBody,
     /// Everything that needs a swarm.
     #[error("{NO_SWARM_MANAGER}")]
@@ -152,10 +154,14 @@ impl Refusal {
             | Self::Filter(_)
             | Self::BadParameter(_)
             | Self::StartWithBody => StatusCode::BAD_REQUEST,
-            Self::NoSwarmManager | Self::NotInSwarm | Self::NoSwarm | Self::NoClusterVolumes | Self::Crowded => {
-                StatusCode::SERVICE_UNAVAILABLE
+            Self::NoSwarmManager
+            | Self::NotInSwarm
+            | Self::NoSwarm
+            | Self::NoClusterVolumes
+            | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoPlugins | Self::NotExperimental | Self::NotBuilt { .. } => {
+                StatusCode::NOT_IMPLEMENTED
             }
-            Self::NoPlugins | Self::NotExperimental | Self::NotBuilt { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Crashed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -204,8 +210,12 @@ impl ApiError {
             // A body would be dropped by HTTP anyway.
             _ if status == StatusCode::NOT_MODIFIED => Reply::empty(status),
             // Clients that old do not know JSON errors (moby `daemon/server/server.go`); this is Go's http.Error.
-            Self::Refused(Refusal::VersionTooOld { .. }) => Reply::text(status, format!("{message}\n"))
-                .with(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
+            Self::Refused(Refusal::VersionTooOld { .. }) => {
+                Reply::text(status, format!("{message}\n")).with(
+                    HeaderName::from_static("x-content-type-options"),
+                    HeaderValue::from_static("nosniff"),
+                )
+            }
             Self::Refused(Refusal::BodyTooLarge { .. } | Refusal::Crowded) => {
                 error_document(status, &message).with(CONNECTION, HeaderValue::from_static("close"))
             }
@@ -221,3 +231,6 @@ fn error_document(status: StatusCode, message: &str) -> Reply {
     }
     Reply::json_with(status, &ErrorResponse { message })
 }
+
+#[cfg(test)]
+mod tests;

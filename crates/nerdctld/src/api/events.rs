@@ -28,7 +28,8 @@ const CHOICES: [&str; 3] = ["application/jsonl", "application/x-ndjson", JSON_SE
 const FAR_AWAY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Filter keys that name actors of their own type; `image` is not among them, it looks at attributes too.
-const ACTORS: [&str; 9] = ["container", "network", "volume", "daemon", "plugin", "node", "service", "secret", "config"];
+const ACTORS: [&str; 9] =
+    ["container", "network", "volume", "daemon", "plugin", "node", "service", "secret", "config"];
 
 /// `GET /events`. The subscription stands before the head goes out: clients start their work when they see it.
 pub(super) async fn follow(call: Call) -> Answer {
@@ -56,14 +57,17 @@ pub(super) async fn follow(call: Call) -> Answer {
 }
 
 fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    time::parse_unix(call.query.text(name))
-        .map_err(|error| Refusal::BadParameter(format!("invalid value for '{name}': {}", chain(&error))))
+    time::parse_unix(call.query.text(name)).map_err(|error| {
+        Refusal::BadParameter(format!("invalid value for '{name}': {}", chain(&error)))
+    })
 }
 
 /// A media type that the client names exactly; wildcards choose nothing.
 fn accepted(headers: &HeaderMap) -> Option<&'static str> {
     let named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = named.flat_map(|value| value.split(',')).map(|part| part.split(';').next().unwrap_or_default().trim());
+    let mut types = named
+        .flat_map(|value| value.split(','))
+        .map(|part| part.split(';').next().unwrap_or_default().trim());
     types.find_map(|given| CHOICES.into_iter().find(|choice| choice.eq_ignore_ascii_case(given)))
 }
 
@@ -82,7 +86,10 @@ fn filter(given: &Filters) -> EventFilter {
 }
 
 /// Events until the moment, which may be over: then only those that were kept.
-fn until_then(subscription: Subscription, until: Option<Timestamp>) -> impl Stream<Item = Arc<Event>> + Send {
+fn until_then(
+    subscription: Subscription,
+    until: Option<Timestamp>,
+) -> impl Stream<Item = Arc<Event>> + Send {
     let deadline = until.map(|until| {
         let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::time::Instant::now() + left.min(FAR_AWAY)
@@ -139,8 +146,12 @@ mod tests {
 
     async fn told(hub: &EventHub, since: Option<i64>, until: i64) -> Vec<String> {
         let moment = |second| Timestamp::from_second(second).unwrap();
-        let subscription = hub.subscribe(EventFilter::default(), Some(since.map_or(Timestamp::MIN, moment)));
-        until_then(subscription, Some(moment(until))).map(|event| event.action.clone()).collect().await
+        let subscription =
+            hub.subscribe(EventFilter::default(), Some(since.map_or(Timestamp::MIN, moment)));
+        until_then(subscription, Some(moment(until)))
+            .map(|event| event.action.clone())
+            .collect()
+            .await
     }
 
     #[tokio::test]
@@ -168,8 +179,11 @@ mod tests {
 
     #[test]
     fn one_event_is_one_line() {
-        let style = EventStyle { legacy_fields: false, image_create: true, content_type: CHOICES[0] };
-        let text = |sequence| String::from_utf8(line(style, &event("start", 7), sequence).unwrap().to_vec()).unwrap();
+        let style =
+            EventStyle { legacy_fields: false, image_create: true, content_type: CHOICES[0] };
+        let text = |sequence| {
+            String::from_utf8(line(style, &event("start", 7), sequence).unwrap().to_vec()).unwrap()
+        };
         let plain = "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"ab\",\"Attributes\":{\"name\":\"web\"}},\"scope\":\"local\",\"time\":7,\"timeNano\":7000000000}\n";
         assert_eq!(text(false), plain);
         assert_eq!(text(true), format!("\u{1e}{plain}"));
@@ -177,9 +191,15 @@ mod tests {
 
     #[test]
     fn unknown_filters_are_ignored_here() {
-        let given = Filters::parse(r#"{"type":["container"],"container":["web"],"nonsense":["x"],"image":["a"]}"#).unwrap();
+        let given = Filters::parse(
+            r#"{"type":["container"],"container":["web"],"nonsense":["x"],"image":["a"]}"#,
+        )
+        .unwrap();
         let filter = filter(&given);
-        assert_eq!((filter.types, filter.images), (vec!["container".to_owned()], vec!["a".to_owned()]));
+        assert_eq!(
+            (filter.types, filter.images),
+            (vec!["container".to_owned()], vec!["a".to_owned()])
+        );
         assert_eq!(filter.actors.keys().collect::<Vec<_>>(), ["container"]);
     }
 }

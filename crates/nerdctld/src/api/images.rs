@@ -59,12 +59,16 @@ pub(in crate::api) async fn inspect(call: Call) -> Answer {
 /// A platform as JSON (moby `daemon/server/httputils/form.go`, `DecodePlatform`).
 fn json_platform(text: &str) -> Result<Platform, Refusal> {
     let bad = |text: &str| Refusal::BadParameter(text.to_owned());
-    let given: distribution::Platform = decode::from_slice(text.as_bytes())
-        .map_err(|error| Refusal::BadParameter(format!("failed to parse platform: {}", chain(&error))))?;
-    let optional = !given.variant.is_empty() || !given.os_version.is_empty() || !given.os_features.is_empty();
+    let given: distribution::Platform = decode::from_slice(text.as_bytes()).map_err(|error| {
+        Refusal::BadParameter(format!("failed to parse platform: {}", chain(&error)))
+    })?;
+    let optional =
+        !given.variant.is_empty() || !given.os_version.is_empty() || !given.os_features.is_empty();
     match (given.os.is_empty(), given.architecture.is_empty()) {
         (false, false) => Ok(Platform::new(&given.os, &given.architecture, &given.variant)),
-        (true, true) if optional => Err(bad("optional platform fields provided, but OS and Architecture are missing")),
+        (true, true) if optional => {
+            Err(bad("optional platform fields provided, but OS and Architecture are missing"))
+        }
         _ => Err(bad("both OS and Architecture must be provided")),
     }
 }
@@ -95,10 +99,23 @@ mod tests {
 
     #[test]
     fn platforms_as_json() {
-        let text = |json: &str| json_platform(json).map(|platform| platform.to_string()).map_err(|error| error.to_string());
-        assert_eq!(text(r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#).unwrap(), "linux/arm64");
-        assert_eq!(text(r#"{"os":"linux","architecture":"arm","variant":"v6"}"#).unwrap(), "linux/arm/v6");
-        assert_eq!(text(r#"{"os":"linux"}"#).unwrap_err(), "both OS and Architecture must be provided");
+        let text = |json: &str| {
+            json_platform(json)
+                .map(|platform| platform.to_string())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            text(r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#).unwrap(),
+            "linux/arm64"
+        );
+        assert_eq!(
+            text(r#"{"os":"linux","architecture":"arm","variant":"v6"}"#).unwrap(),
+            "linux/arm/v6"
+        );
+        assert_eq!(
+            text(r#"{"os":"linux"}"#).unwrap_err(),
+            "both OS and Architecture must be provided"
+        );
         assert!(text(r#"{"variant":"v8"}"#).unwrap_err().starts_with("optional platform fields"));
         assert!(text("linux/amd64").unwrap_err().starts_with("failed to parse platform"));
     }

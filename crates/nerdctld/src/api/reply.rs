@@ -89,14 +89,19 @@ impl Reply {
     }
 
     /// 200 with a list that is written while it is sent: however long it is, a client costs one chunk of memory.
-    pub(crate) fn json_list<T: Serialize + Send + 'static>(items: impl Iterator<Item = T> + Send + 'static) -> Self {
+    pub(crate) fn json_list<T: Serialize + Send + 'static>(
+        items: impl Iterator<Item = T> + Send + 'static,
+    ) -> Self {
         let mut chunks = JsonList { items: items.peekable(), state: ListState::Begin };
         let first = chunks.next().unwrap_or_default();
         let reply = match chunks.state {
             ListState::End => Self::new(StatusCode::OK, Content::Full(first)),
             _ => {
                 let chunks = std::iter::once(first).chain(chunks).map(Ok);
-                Self::new(StatusCode::OK, Content::Stream(Box::pin(futures_util::stream::iter(chunks))))
+                Self::new(
+                    StatusCode::OK,
+                    Content::Stream(Box::pin(futures_util::stream::iter(chunks))),
+                )
             }
         };
         reply.with(CONTENT_TYPE, JSON)
@@ -205,10 +210,15 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(chunks) => chunks.as_mut().poll_next(cx).map(|next| next.map(|chunk| chunk.map(Frame::data))),
+            Self::Stream(chunks) => {
+                chunks.as_mut().poll_next(cx).map(|next| next.map(|chunk| chunk.map(Frame::data)))
+            }
         }
     }
 
@@ -218,7 +228,9 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Stream(_) => SizeHint::default(),
         }
     }
@@ -232,9 +244,11 @@ mod tests {
         match reply.content {
             Content::Full(bytes) => (String::from_utf8(bytes.to_vec()).unwrap(), false),
             Content::Stream(chunks) => {
-                let chunks: Vec<_> = futures_util::FutureExt::now_or_never(chunks.collect::<Vec<_>>()).unwrap();
+                let chunks: Vec<_> =
+                    futures_util::FutureExt::now_or_never(chunks.collect::<Vec<_>>()).unwrap();
                 assert!(chunks.iter().all(|chunk| chunk.as_ref().unwrap().len() < 2 * LIST_CHUNK));
-                let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect();
+                let bytes: Vec<u8> =
+                    chunks.into_iter().flat_map(|chunk| chunk.unwrap().to_vec()).collect();
                 (String::from_utf8(bytes).unwrap(), true)
             }
             Content::Hijack(_) => unreachable!(),

@@ -46,7 +46,8 @@ fn split_version(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix("/v")?;
     let slash = rest.find('/')?;
     let (version, rest) = rest.split_at(slash);
-    let digits_and_dots = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let digits_and_dots =
+        !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     digits_and_dots.then_some((version, rest))
 }
 
@@ -59,7 +60,11 @@ pub(super) fn find(method: &str, path: &str) -> Option<Found> {
 }
 
 /// Whether `path` has the form of `pattern`; the values of the placeholders are appended, the last one first.
-fn capture(pattern: &'static str, path: &str, parameters: &mut Vec<(&'static str, String)>) -> bool {
+fn capture(
+    pattern: &'static str,
+    path: &str,
+    parameters: &mut Vec<(&'static str, String)>,
+) -> bool {
     let Some((literal, placeholder)) = pattern.split_once('{') else {
         return pattern == path;
     };
@@ -102,7 +107,10 @@ mod tests {
         let value = |name: &str| Some(vec![("name", name.to_owned())]);
         let pattern = "/images/{name*}/json";
         assert_eq!(captured(pattern, "/images/alpine/json"), value("alpine"));
-        assert_eq!(captured(pattern, "/images/docker.io/library/alpine:3/json"), value("docker.io/library/alpine:3"));
+        assert_eq!(
+            captured(pattern, "/images/docker.io/library/alpine:3/json"),
+            value("docker.io/library/alpine:3")
+        );
         assert_eq!(captured(pattern, "/images/a/json/json"), value("a/json"));
         assert_eq!(captured(pattern, "/images/ä/json"), value("ä"));
         assert_eq!(captured(pattern, "/images/alpine/history"), None);
@@ -114,14 +122,21 @@ mod tests {
         assert_eq!(captured("/nodes/{id}", "/nodes/a"), Some(vec![("id", "a".to_owned())]));
         assert_eq!(captured("/nodes/{id}", "/nodes/a/b"), None);
         assert_eq!(captured("/nodes/{id}", "/nodes/"), None);
-        let both = captured("/containers/{name*}/checkpoints/{checkpoint}", "/containers/a/b/checkpoints/c").unwrap();
+        let both = captured(
+            "/containers/{name*}/checkpoints/{checkpoint}",
+            "/containers/a/b/checkpoints/c",
+        )
+        .unwrap();
         assert_eq!(both, [("checkpoint", "c".to_owned()), ("name", "a/b".to_owned())]);
     }
 
     #[test]
     fn versions_are_cut_off_and_names_are_decoded() {
         let target = Target::parse("/v1.41/images/library%2Fnginx%3A1.25/json").unwrap();
-        assert_eq!(target, Target { version: Some("1.41".into()), path: "/images/library/nginx:1.25/json".into() });
+        assert_eq!(
+            target,
+            Target { version: Some("1.41".into()), path: "/images/library/nginx:1.25/json".into() }
+        );
         for bare in ["/volumes", "/version", "/v/info", "/vx/info", "/v1.41"] {
             assert_eq!(Target::parse(bare).unwrap(), Target { version: None, path: bare.into() });
         }
@@ -134,11 +149,23 @@ mod tests {
     #[test]
     fn fixed_paths_come_before_patterns() {
         assert_eq!(route("GET", "/images/json"), Some(("/images/json", vec![])));
-        assert_eq!(route("GET", "/images/json/json"), Some(("/images/{name*}/json", vec!["json".into()])));
-        assert_eq!(route("GET", "/images/a/b/get"), Some(("/images/{name*}/get", vec!["a/b".into()])));
-        assert_eq!(route("GET", "/containers/x/attach/ws"), Some(("/containers/{id*}/attach/ws", vec!["x".into()])));
+        assert_eq!(
+            route("GET", "/images/json/json"),
+            Some(("/images/{name*}/json", vec!["json".into()]))
+        );
+        assert_eq!(
+            route("GET", "/images/a/b/get"),
+            Some(("/images/{name*}/get", vec!["a/b".into()]))
+        );
+        assert_eq!(
+            route("GET", "/containers/x/attach/ws"),
+            Some(("/containers/{id*}/attach/ws", vec!["x".into()]))
+        );
         assert_eq!(route("POST", "/containers/prune"), Some(("/containers/prune", vec![])));
-        assert_eq!(route("DELETE", "/containers/%2Fweb"), Some(("/containers/{id*}", vec!["/web".into()])));
+        assert_eq!(
+            route("DELETE", "/containers/%2Fweb"),
+            Some(("/containers/{id*}", vec!["/web".into()]))
+        );
     }
 
     #[test]

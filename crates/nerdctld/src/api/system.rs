@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use docker_wire::system::{
-    Commit, ComponentVersion, ContainerdInfo, ContainerdNamespaces, IndexInfo, Info, PlatformInfo, PluginsInfo,
-    RegistryServiceConfig, Runtime, SwarmInfo, Version,
+    Commit, ComponentVersion, ContainerdInfo, ContainerdNamespaces, FirewallInfo, IndexInfo, Info,
+    PlatformInfo, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, Version,
 };
 use docker_wire::time;
 use http::StatusCode;
@@ -19,7 +19,8 @@ use super::version;
 /// What we call ourselves to clients: the Docker Engine whose API this is, and who we are behind the plus sign.
 ///
 /// Clients read the three numbers: cAdvisor refuses a major version below 1, buildx and Dev Containers compare them.
-pub(in crate::api) const ENGINE_VERSION: &str = concat!("29.7.0+nerdctld.", env!("CARGO_PKG_VERSION"));
+pub(in crate::api) const ENGINE_VERSION: &str =
+    concat!("29.7.0+nerdctld.", env!("CARGO_PKG_VERSION"));
 
 /// The key of Docker Hub in credentials files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -66,7 +67,9 @@ pub(super) async fn version(call: Call) -> Answer {
         }
     }
     Ok(Reply::json(&Version {
-        platform: PlatformInfo { name: format!("nerdctld {} (containerd)", env!("CARGO_PKG_VERSION")) },
+        platform: PlatformInfo {
+            name: format!("nerdctld {} (containerd)", env!("CARGO_PKG_VERSION")),
+        },
         version: ENGINE_VERSION.to_owned(),
         api_version: newest,
         min_api_version: oldest,
@@ -94,7 +97,10 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings) -> Info {
     let host = found.host;
     let limits = host.limits;
     let commit = |component: &Option<engine::system::ComponentVersion>| {
-        let id = component.as_ref().map(|found| found.commit.as_str()).filter(|commit| !commit.is_empty());
+        let id = component
+            .as_ref()
+            .map(|found| found.commit.as_str())
+            .filter(|commit| !commit.is_empty());
         Commit { id: id.unwrap_or(NOT_AVAILABLE).to_owned(), expected: None }
     };
     Info {
@@ -146,9 +152,14 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings) -> Info {
         runc_commit: commit(&found.version.runc),
         init_commit: Commit { id: NOT_AVAILABLE.to_owned(), expected: None },
         security_options,
+        // The CNI plugins portmap and firewall.
+        firewall_backend: Some(FirewallInfo { driver: "iptables".to_owned(), info: Vec::new() }),
         containerd: Some(ContainerdInfo {
             address: found.containerd_address,
-            namespaces: ContainerdNamespaces { containers: found.namespace.clone(), plugins: found.namespace },
+            namespaces: ContainerdNamespaces {
+                containers: found.namespace.clone(),
+                plugins: found.namespace,
+            },
         }),
         warnings: found.warnings,
         ..Info::default()
@@ -168,11 +179,21 @@ fn driver_status(backing_filesystem: &str) -> Vec<[String; 2]> {
 
 fn plugins(network: Vec<String>) -> PluginsInfo {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
-    PluginsInfo { volume: words(&["local"]), network, authorization: None, log: words(&["json-file", "none"]) }
+    PluginsInfo {
+        volume: words(&["local"]),
+        network,
+        authorization: None,
+        log: words(&["json-file", "none"]),
+    }
 }
 
 fn registries() -> RegistryServiceConfig {
-    let hub = IndexInfo { name: "docker.io".to_owned(), secure: true, official: true, ..IndexInfo::default() };
+    let hub = IndexInfo {
+        name: "docker.io".to_owned(),
+        secure: true,
+        official: true,
+        ..IndexInfo::default()
+    };
     RegistryServiceConfig {
         insecure_registry_cidrs: vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()],
         index_configs: BTreeMap::from([("docker.io".to_owned(), hub)]),
@@ -182,8 +203,7 @@ fn registries() -> RegistryServiceConfig {
 
 fn runtimes() -> BTreeMap<String, Runtime> {
     let runc = Runtime { path: "runc".to_owned(), ..Runtime::default() };
-    let shim = Runtime { runtime_type: "io.containerd.runc.v2".to_owned(), ..Runtime::default() };
-    BTreeMap::from([("runc".to_owned(), runc), ("io.containerd.runc.v2".to_owned(), shim)])
+    BTreeMap::from([("io.containerd.runc.v2".to_owned(), runc.clone()), ("runc".to_owned(), runc)])
 }
 
 /// The command line splits each at commas and equal signs (docker/cli `cli/command/system/info.go`).
@@ -194,7 +214,11 @@ fn security_options(found: &engine::system::Info) -> Vec<String> {
         (found.rootless, "name=rootless"),
         (found.cgroup_version == 2, "name=cgroupns"),
     ];
-    options.into_iter().filter(|(present, _)| *present).map(|(_, option)| option.to_owned()).collect()
+    options
+        .into_iter()
+        .filter(|(present, _)| *present)
+        .map(|(_, option)| option.to_owned())
+        .collect()
 }
 
 fn open_files() -> u64 {

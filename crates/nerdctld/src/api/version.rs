@@ -66,7 +66,9 @@ fn component(text: &str) -> u16 {
 fn compare(numbers: &[u16], version: ApiVersion) -> Ordering {
     let ours = [version.major, version.minor];
     let length = numbers.len().max(ours.len());
-    let padded = |numbers: &[u16]| -> Vec<u16> { (0..length).map(|at| numbers.get(at).copied().unwrap_or(0)).collect() };
+    let padded = |numbers: &[u16]| -> Vec<u16> {
+        (0..length).map(|at| numbers.get(at).copied().unwrap_or(0)).collect()
+    };
     padded(numbers).cmp(&padded(&ours))
 }
 

@@ -28,7 +28,9 @@ impl Machine {
     }
 
     fn user() -> Self {
-        Self { user: true, ..Self::default() }.with("XDG_RUNTIME_DIR", "/run/user/1000").with("HOME", "/home/u")
+        Self { user: true, ..Self::default() }
+            .with("XDG_RUNTIME_DIR", "/run/user/1000")
+            .with("HOME", "/home/u")
     }
 
     fn config(&self, flags: &[&str]) -> Result<Config, Vec<Mistake>> {
@@ -61,7 +63,10 @@ fn defaults_of_root_are_nerdctls() {
     assert_eq!(config.run_dir, Path::new("/run/nerdctld"));
     assert_eq!(config.cni_path, Path::new("/opt/cni/bin"));
     assert_eq!(config.cni_netconf_path, Path::new("/etc/cni/net.d"));
-    assert_eq!(config.hosts_dirs, [Path::new("/etc/containerd/certs.d"), Path::new("/etc/docker/certs.d")]);
+    assert_eq!(
+        config.hosts_dirs,
+        [Path::new("/etc/containerd/certs.d"), Path::new("/etc/docker/certs.d")]
+    );
     assert_eq!((config.keep_stopped, config.manage_cri, config.debug), (10, false, false));
     assert_eq!((config.group, config.idle_exit, config.cgroup_manager), (None, None, None));
 }
@@ -79,19 +84,35 @@ fn defaults_of_a_user_are_in_the_users_folders() {
 #[test]
 fn a_user_without_home_and_runtime_dir_hears_of_both() {
     let machine = Machine { user: true, ..Machine::default() };
-    assert_eq!(machine.config(&[]).unwrap_err(), [Mistake::NoRuntimeDir, Mistake::NoHome("XDG_DATA_HOME")]);
+    assert_eq!(
+        machine.config(&[]).unwrap_err(),
+        [Mistake::NoRuntimeDir, Mistake::NoHome("XDG_DATA_HOME")]
+    );
 }
 
 #[test]
 fn flag_before_environment_before_file_before_default() {
-    let with_file = Machine::default().file("/etc/nerdctl/nerdctl.toml", "address = '/file.sock'\nnamespace = 'from-file'");
+    let with_file = Machine::default()
+        .file("/etc/nerdctl/nerdctl.toml", "address = '/file.sock'\nnamespace = 'from-file'");
     let config = with_file.config(&[]).unwrap();
-    assert_eq!((containerd(&config), config.namespace.to_string().as_str()), ("/file.sock", "from-file"));
-    let with_both = with_file.with("CONTAINERD_ADDRESS", "unix:///env.sock").with("CONTAINERD_NAMESPACE", "from-env");
+    assert_eq!(
+        (containerd(&config), config.namespace.to_string().as_str()),
+        ("/file.sock", "from-file")
+    );
+    let with_both = with_file
+        .with("CONTAINERD_ADDRESS", "unix:///env.sock")
+        .with("CONTAINERD_NAMESPACE", "from-env");
     let config = with_both.config(&[]).unwrap();
-    assert_eq!((containerd(&config), config.namespace.to_string().as_str()), ("/env.sock", "from-env"));
-    let config = with_both.config(&["--containerd", "/flag.sock", "--namespace", "from-flag"]).unwrap();
-    assert_eq!((containerd(&config), config.namespace.to_string().as_str()), ("/flag.sock", "from-flag"));
+    assert_eq!(
+        (containerd(&config), config.namespace.to_string().as_str()),
+        ("/env.sock", "from-env")
+    );
+    let config =
+        with_both.config(&["--containerd", "/flag.sock", "--namespace", "from-flag"]).unwrap();
+    assert_eq!(
+        (containerd(&config), config.namespace.to_string().as_str()),
+        ("/flag.sock", "from-flag")
+    );
 }
 
 #[test]
@@ -112,7 +133,10 @@ fn every_variable_of_the_old_nerdctld_is_read() {
         .unwrap();
     assert_eq!(config.snapshotter, "native");
     assert_eq!(config.buildkit_host.as_deref(), Some("unix:///b.sock"));
-    assert_eq!((config.cni_path.as_path(), config.cni_netconf_path.as_path()), (Path::new("/cni"), Path::new("/net.d")));
+    assert_eq!(
+        (config.cni_path.as_path(), config.cni_netconf_path.as_path()),
+        (Path::new("/cni"), Path::new("/net.d"))
+    );
     assert_eq!(config.log_filter.as_deref(), Some("warn"));
 }
 
@@ -130,7 +154,10 @@ fn every_key_of_the_file_is_read_and_unknown_ones_are_tolerated() {
         .unwrap();
     assert!(config.debug && config.insecure_registry);
     assert_eq!((config.snapshotter.as_str(), config.data_root.as_path()), ("s", Path::new("/d")));
-    assert_eq!((config.cni_path.as_path(), config.cni_netconf_path.as_path()), (Path::new("/c"), Path::new("/n")));
+    assert_eq!(
+        (config.cni_path.as_path(), config.cni_netconf_path.as_path()),
+        (Path::new("/c"), Path::new("/n"))
+    );
     assert_eq!(config.cgroup_manager.as_deref(), Some("cgroupfs"));
     assert_eq!(config.hosts_dirs, [Path::new("/h1"), Path::new("/h2")]);
     assert_eq!(config.bridge_ip.as_deref(), Some("10.9.0.1/24"));
@@ -139,13 +166,19 @@ fn every_key_of_the_file_is_read_and_unknown_ones_are_tolerated() {
 #[test]
 fn a_file_that_was_asked_for_must_exist() {
     let mistakes = Machine::default().config(&["--config", "/none.toml"]).unwrap_err();
-    assert!(matches!(mistakes.as_slice(), [Mistake::UnreadableFile { path, .. }] if path == "/none.toml"));
-    assert!(Machine::default().with("NERDCTL_TOML", "/none.toml").config(&[]).is_ok(), "as nerdctl does");
+    assert!(
+        matches!(mistakes.as_slice(), [Mistake::UnreadableFile { path, .. }] if path == "/none.toml")
+    );
+    assert!(
+        Machine::default().with("NERDCTL_TOML", "/none.toml").config(&[]).is_ok(),
+        "as nerdctl does"
+    );
 }
 
 #[test]
 fn a_key_of_another_type_is_named() {
-    let machine = Machine::default().file("/etc/nerdctl/nerdctl.toml", "debug = true\nhosts_dir = 'x'");
+    let machine =
+        Machine::default().file("/etc/nerdctl/nerdctl.toml", "debug = true\nhosts_dir = 'x'");
     let mistakes = machine.config(&[]).unwrap_err();
     let text = mistakes[0].to_string();
     assert!(text.contains("/etc/nerdctl/nerdctl.toml") && text.contains("hosts_dir"), "{text}");
@@ -154,7 +187,16 @@ fn a_key_of_another_type_is_named() {
 #[test]
 fn addr_and_socket_add_up() {
     let config = Machine::default()
-        .config(&["--addr", "unix:///a.sock", "--addr", "fd://", "--addr", "fd://4", "--socket", "/b.sock"])
+        .config(&[
+            "--addr",
+            "unix:///a.sock",
+            "--addr",
+            "fd://",
+            "--addr",
+            "fd://4",
+            "--socket",
+            "/b.sock",
+        ])
         .unwrap();
     let expected = [
         ListenAddress::Unix("/a.sock".into()),
@@ -167,14 +209,18 @@ fn addr_and_socket_add_up() {
 
 #[test]
 fn the_first_cni_folder_that_exists_is_taken() {
-    let machine = Machine { folders: vec!["/usr/lib/cni", "/usr/libexec/cni"], ..Machine::default() };
+    let machine =
+        Machine { folders: vec!["/usr/lib/cni", "/usr/libexec/cni"], ..Machine::default() };
     assert_eq!(machine.config(&[]).unwrap().cni_path, Path::new("/usr/libexec/cni"));
 }
 
 #[test]
 fn managed_lives_below_data_root_and_run_dir() {
-    let config = Machine::default().config(&["--containerd", "managed", "--data-root", "/data"]).unwrap();
-    let ContainerdChoice::Managed(layout) = &config.containerd else { panic!("{:?}", config.containerd) };
+    let config =
+        Machine::default().config(&["--containerd", "managed", "--data-root", "/data"]).unwrap();
+    let ContainerdChoice::Managed(layout) = &config.containerd else {
+        panic!("{:?}", config.containerd)
+    };
     assert!(layout.root.starts_with("/data"));
     assert!(layout.socket.starts_with("/run/nerdctld"));
 }
@@ -184,7 +230,10 @@ fn a_group_is_a_name_or_a_number() {
     let machine = Machine::default().file("/etc/group", "root:x:0:\ndocker:x:998:me\n");
     assert_eq!(machine.config(&["--group", "docker"]).unwrap().group, Some(998));
     assert_eq!(machine.config(&["--group", "12"]).unwrap().group, Some(12));
-    assert_eq!(machine.config(&["--group", "dock"]).unwrap_err(), [Mistake::NoSuchGroup("dock".into())]);
+    assert_eq!(
+        machine.config(&["--group", "dock"]).unwrap_err(),
+        [Mistake::NoSuchGroup("dock".into())]
+    );
 }
 
 #[test]

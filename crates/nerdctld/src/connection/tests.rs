@@ -72,12 +72,19 @@ async fn read_until(client: &mut UnixStream, end: &str) -> String {
 #[tokio::test]
 async fn hijack_with_and_without_upgrade_keeps_early_bytes_and_half_closes() {
     for (header, head) in [
-        ("Connection: Upgrade\r\nUpgrade: tcp\r\n", format!("HTTP/1.1 101 UPGRADED\r\nContent-Type: {RAW}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")),
+        (
+            "Connection: Upgrade\r\nUpgrade: tcp\r\n",
+            format!(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {RAW}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+            ),
+        ),
         ("", format!("HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n")),
     ] {
         let (mut client, server) = connected(&CancellationToken::new());
         let script = async move {
-            let request = format!("POST /hijack HTTP/1.1\r\nHost: docker\r\n{header}Content-Length: 0\r\n\r\nearly ");
+            let request = format!(
+                "POST /hijack HTTP/1.1\r\nHost: docker\r\n{header}Content-Length: 0\r\n\r\nearly "
+            );
             client.write_all(request.as_bytes()).await.unwrap();
             assert_eq!(read_until(&mut client, "\r\n\r\n").await, head);
             client.write_all(b"late ").await.unwrap();
@@ -124,8 +131,13 @@ async fn a_client_that_leaves_cancels_its_request() {
 
 #[tokio::test]
 async fn over_long_heads_and_nonsense_are_refused() {
-    let long = format!("GET /x HTTP/1.1\r\nHost: docker\r\nX-Long: {}\r\n\r\n", "x".repeat(LONGEST_HEAD));
-    for (request, status) in [(long.as_str(), "431"), ("nonsense\r\n\r\n", "400"), ("GET /x HTTP/1.1\r\nno colon\r\n\r\n", "400")] {
+    let long =
+        format!("GET /x HTTP/1.1\r\nHost: docker\r\nX-Long: {}\r\n\r\n", "x".repeat(LONGEST_HEAD));
+    for (request, status) in [
+        (long.as_str(), "431"),
+        ("nonsense\r\n\r\n", "400"),
+        ("GET /x HTTP/1.1\r\nno colon\r\n\r\n", "400"),
+    ] {
         let (client, server) = connected(&CancellationToken::new());
         let request = request.to_owned();
         let script = async move {

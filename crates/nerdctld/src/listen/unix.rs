@@ -57,7 +57,11 @@ impl Drop for SocketFile {
 pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
     let failed = |doing| move |source| Error::Io { doing, path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(|source| Error::Io { doing: "create", path: folder.to_owned(), source })?;
+    fs::create_dir_all(folder).map_err(|source| Error::Io {
+        doing: "create",
+        path: folder.to_owned(),
+        source,
+    })?;
     // Two daemons that start at the same moment must not remove each other's fresh socket as a stale one.
     let lock = lock(folder)?;
     remove_stale(path)?;
@@ -76,9 +80,13 @@ pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
     let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
 
     let group = group.map(Gid::from_raw);
-    rustix::fs::chown(path, None, group).map_err(io::Error::from).map_err(failed("set the group of"))?;
+    rustix::fs::chown(path, None, group)
+        .map_err(io::Error::from)
+        .map_err(failed("set the group of"))?;
     let mode = if rustix::process::geteuid().is_root() { MODE } else { USER_MODE };
-    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(io::Error::from).map_err(failed("set the mode of"))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        .map_err(io::Error::from)
+        .map_err(failed("set the mode of"))?;
     rustix::net::listen(&socket, BACKLOG).map_err(io::Error::from).map_err(failed("listen on"))?;
     drop(lock);
 
@@ -99,15 +107,25 @@ fn remove_stale(path: &Path) -> Result<(), Error> {
     match std_net::UnixStream::connect(path) {
         Ok(_) => Err(Error::InUse { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|source| Error::Io { doing: "remove the stale socket", path: path.to_owned(), source }),
+            .map_err(|source| Error::Io {
+                doing: "remove the stale socket",
+                path: path.to_owned(),
+                source,
+            }),
         // Full backlog (EAGAIN), no permission, …: somebody may be there, so it is not ours to remove.
-        Err(source) => Err(Error::Io { doing: "find out who listens on", path: path.to_owned(), source }),
+        Err(source) => {
+            Err(Error::Io { doing: "find out who listens on", path: path.to_owned(), source })
+        }
     }
 }
 
 /// A lock on the folder itself leaves no file behind; it is let go when the descriptor closes.
 fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, Error> {
-    let failed = |error: rustix::io::Errno| Error::Io { doing: "lock", path: folder.to_owned(), source: error.into() };
+    let failed = |error: rustix::io::Errno| Error::Io {
+        doing: "lock",
+        path: folder.to_owned(),
+        source: error.into(),
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder_fd = rustix::fs::open(folder, flags, Mode::empty()).map_err(failed)?;
     for _ in 0..LOCK_TRIES {

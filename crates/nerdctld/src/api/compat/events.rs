@@ -28,7 +28,11 @@ pub(in crate::api) fn style(version: ApiVersion) -> EventStyle {
 
 impl EventStyle {
     /// The event for the client; `None` if its version does not know it.
-    pub(in crate::api) fn message(self, event: &Event, mut newest: EventMessage) -> Option<EventMessage> {
+    pub(in crate::api) fn message(
+        self,
+        event: &Event,
+        mut newest: EventMessage,
+    ) -> Option<EventMessage> {
         if !self.image_create && event.kind == EventType::Image && event.action == "create" {
             return None;
         }
@@ -51,7 +55,13 @@ mod tests {
 
     fn event(kind: EventType, action: &str) -> Event {
         let attributes = BTreeMap::from([("image".to_owned(), "nginx".to_owned())]);
-        Event { kind, action: action.to_owned(), actor: "ab".to_owned(), attributes, at: jiff::Timestamp::UNIX_EPOCH }
+        Event {
+            kind,
+            action: action.to_owned(),
+            actor: "ab".to_owned(),
+            attributes,
+            at: jiff::Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn shown(version: ApiVersion, event: &Event) -> Option<EventMessage> {
@@ -67,8 +77,14 @@ mod tests {
         let message = shown(old, &event(EventType::Image, "pull")).unwrap();
         assert_eq!((message.id.as_deref(), message.from), (Some("ab"), None));
         assert_eq!(shown(old, &event(EventType::Network, "create")).unwrap().id, None);
-        assert_eq!(shown(new, &event(EventType::Container, "start")).unwrap(), EventMessage::default());
-        assert_eq!((style(old).content_type, style(new).content_type), ("application/json", "application/jsonl"));
+        assert_eq!(
+            shown(new, &event(EventType::Container, "start")).unwrap(),
+            EventMessage::default()
+        );
+        assert_eq!(
+            (style(old).content_type, style(new).content_type),
+            ("application/json", "application/jsonl")
+        );
     }
 
     #[test]

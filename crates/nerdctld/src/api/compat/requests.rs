@@ -72,10 +72,15 @@ pub(in crate::api) struct ImageListExtras {
 ///
 /// # Errors
 /// `identity` without `manifests`, from 1.54 on.
-pub(in crate::api) fn image_list(version: ApiVersion, query: &Query) -> Result<ImageListExtras, Refusal> {
+pub(in crate::api) fn image_list(
+    version: ApiVersion,
+    query: &Query,
+) -> Result<ImageListExtras, Refusal> {
     let manifests = version >= v(47) && query.flag("manifests");
     if version >= v(54) && query.flag("identity") && !manifests {
-        return Err(Refusal::BadParameter("conflicting options: identity requires manifests=1".to_owned()));
+        return Err(Refusal::BadParameter(
+            "conflicting options: identity requires manifests=1".to_owned(),
+        ));
     }
     Ok(ImageListExtras { shared_size: version >= v(42) && query.flag("shared-size"), manifests })
 }
@@ -84,7 +89,10 @@ pub(in crate::api) fn image_list(version: ApiVersion, query: &Query) -> Result<I
 ///
 /// # Errors
 /// Both at once.
-pub(in crate::api) fn image_inspect(version: ApiVersion, query: &Query) -> Result<(bool, &str), Refusal> {
+pub(in crate::api) fn image_inspect(
+    version: ApiVersion,
+    query: &Query,
+) -> Result<(bool, &str), Refusal> {
     let manifests = version >= v(48) && query.flag("manifests");
     let platform = if version < v(49) { "" } else { query.text("platform") };
     if manifests && !platform.is_empty() {
@@ -153,9 +161,14 @@ fn ipc_is_shareable(request: &mut ContainerCreateRequest) {
 /// Only 1.40 had the field (moby `container_routes.go`, `rejectLegacyCapabilities`); others ignore it.
 fn capabilities_are_refused(body: &Value) -> Result<(), Refusal> {
     let any_case = |value: &Value, name: &str| -> Option<Value> {
-        value.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+        value
+            .as_object()?
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.clone())
     };
-    let capabilities = any_case(body, "HostConfig").and_then(|host| any_case(&host, "Capabilities"));
+    let capabilities =
+        any_case(body, "HostConfig").and_then(|host| any_case(&host, "Capabilities"));
     if capabilities.as_ref().and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
         let text = "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop to set capabilities";
         return Err(Refusal::BadParameter(text.to_owned()));
@@ -194,18 +207,28 @@ fn start_interval_is_ignored(request: &mut ContainerCreateRequest) {
 
 /// Several networks at create are new in 1.44.
 fn one_endpoint_only(request: &ContainerCreateRequest) -> Result<(), Refusal> {
-    let Some(networking) = request.networking_config.as_ref().filter(|config| config.endpoints_config.len() > 1) else {
+    let Some(networking) =
+        request.networking_config.as_ref().filter(|config| config.endpoints_config.len() > 1)
+    else {
         return Ok(());
     };
     let names: Vec<&str> = networking.endpoints_config.keys().map(String::as_str).collect();
-    let text = format!("Container cannot be created with multiple network endpoints: {}", names.join(", "));
+    let text = format!(
+        "Container cannot be created with multiple network endpoints: {}",
+        names.join(", ")
+    );
     Err(Refusal::BadParameter(text))
 }
 
 /// Before 1.44 the address was the container's: an endpoint's own one is dropped, the container's goes to its network.
 fn mac_address_moves_to_the_endpoint(request: &mut ContainerCreateRequest) {
-    let address = request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
-    for endpoint in request.networking_config.iter_mut().flat_map(|networking| networking.endpoints_config.values_mut()) {
+    let address =
+        request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
+    for endpoint in request
+        .networking_config
+        .iter_mut()
+        .flat_map(|networking| networking.endpoints_config.values_mut())
+    {
         endpoint.mac_address.clear();
     }
     if !address.is_empty() {
@@ -214,8 +237,11 @@ fn mac_address_moves_to_the_endpoint(request: &mut ContainerCreateRequest) {
 }
 
 /// 1.44 to 1.51 moved it with a warning.
-fn mac_address_is_deprecated(request: &mut ContainerCreateRequest) -> Result<Option<String>, Refusal> {
-    let address = request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
+fn mac_address_is_deprecated(
+    request: &mut ContainerCreateRequest,
+) -> Result<Option<String>, Refusal> {
+    let address =
+        request.config.as_mut().and_then(|config| config.mac_address.take()).unwrap_or_default();
     if address.is_empty() {
         return Ok(None);
     }
@@ -231,24 +257,36 @@ fn mac_address_is_deprecated(request: &mut ContainerCreateRequest) -> Result<Opt
 
 /// 1.52 removed it.
 fn mac_address_is_refused(request: &ContainerCreateRequest) -> Result<(), Refusal> {
-    let given = request.config.as_ref().and_then(|config| config.mac_address.as_deref()).unwrap_or_default();
+    let given = request
+        .config
+        .as_ref()
+        .and_then(|config| config.mac_address.as_deref())
+        .unwrap_or_default();
     if given.is_empty() {
         return Ok(());
     }
-    let text = "container-wide MAC address no longer supported; use endpoint-specific MAC address instead";
+    let text =
+        "container-wide MAC address no longer supported; use endpoint-specific MAC address instead";
     Err(Refusal::BadParameter(text.to_owned()))
 }
 
 /// The endpoint of the network that `NetworkMode` names.
-fn main_endpoint(request: &mut ContainerCreateRequest) -> &mut docker_wire::networks::EndpointSettings {
-    let mode = request.host_config.as_ref().map(|host| host.network_mode.as_str()).unwrap_or_default();
+fn main_endpoint(
+    request: &mut ContainerCreateRequest,
+) -> &mut docker_wire::networks::EndpointSettings {
+    let mode =
+        request.host_config.as_ref().map(|host| host.network_mode.as_str()).unwrap_or_default();
     let mode = if mode.is_empty() { "default" } else { mode }.to_owned();
     request.networking_config.get_or_insert_default().endpoints_config.entry(mode).or_default()
 }
 
 /// New in 1.48.
 fn gateway_priority_is_ignored(request: &mut ContainerCreateRequest) {
-    for endpoint in request.networking_config.iter_mut().flat_map(|networking| networking.endpoints_config.values_mut()) {
+    for endpoint in request
+        .networking_config
+        .iter_mut()
+        .flat_map(|networking| networking.endpoints_config.values_mut())
+    {
         endpoint.gw_priority = 0;
     }
 }
@@ -265,9 +303,13 @@ mod tests {
         Query::parse(raw).unwrap()
     }
 
-    fn created(version: ApiVersion, body: &Value) -> Result<(ContainerCreateRequest, Vec<String>), String> {
+    fn created(
+        version: ApiVersion,
+        body: &Value,
+    ) -> Result<(ContainerCreateRequest, Vec<String>), String> {
         let mut request: ContainerCreateRequest = decode::from_value(body).unwrap();
-        let warnings = create(version, &mut request, body, false).map_err(|refusal| refusal.to_string())?;
+        let warnings =
+            create(version, &mut request, body, false).map_err(|refusal| refusal.to_string())?;
         Ok((request, warnings))
     }
 
@@ -279,13 +321,26 @@ mod tests {
     fn wait_conditions_and_early_heads_since_1_30() {
         let (old, new) = around(30);
         let style = wait(old, &query("condition=removed")).unwrap();
-        assert_eq!(style, WaitStyle { condition: WaitCondition::NotRunning, early_head: false, mute_failure: false });
+        assert_eq!(
+            style,
+            WaitStyle {
+                condition: WaitCondition::NotRunning,
+                early_head: false,
+                mute_failure: false
+            }
+        );
         assert!(wait(old, &query("condition=nonsense")).is_ok());
         let style = wait(new, &query("condition=removed")).unwrap();
         assert_eq!((style.condition, style.early_head), (WaitCondition::Removed, true));
-        assert_eq!(wait(new, &query("condition=next-exit")).unwrap().condition, WaitCondition::NextExit);
+        assert_eq!(
+            wait(new, &query("condition=next-exit")).unwrap().condition,
+            WaitCondition::NextExit
+        );
         assert_eq!(wait(new, &query("condition=")).unwrap().condition, WaitCondition::NotRunning);
-        assert_eq!(wait(new, &query("condition=x")).unwrap_err().to_string(), "invalid condition: \"x\"");
+        assert_eq!(
+            wait(new, &query("condition=x")).unwrap_err().to_string(),
+            "invalid condition: \"x\""
+        );
     }
 
     #[test]
@@ -299,16 +354,34 @@ mod tests {
     #[test]
     fn parameters_and_the_version_that_brought_them() {
         let (old, new) = around(42);
-        assert_eq!((stop_signal(old, &query("signal=9")), stop_signal(new, &query("signal=9"))), ("", "9"));
+        assert_eq!(
+            (stop_signal(old, &query("signal=9")), stop_signal(new, &query("signal=9"))),
+            ("", "9")
+        );
         let (old, new) = around(32);
-        assert_eq!((pull_platform(old, &query("platform=a")), pull_platform(new, &query("platform=a"))), ("", "a"));
+        assert_eq!(
+            (pull_platform(old, &query("platform=a")), pull_platform(new, &query("platform=a"))),
+            ("", "a")
+        );
         let (old, new) = around(41);
-        assert_eq!((create_platform(old, &query("platform=a")), create_platform(new, &query("platform=a"))), ("", "a"));
+        assert_eq!(
+            (
+                create_platform(old, &query("platform=a")),
+                create_platform(new, &query("platform=a"))
+            ),
+            ("", "a")
+        );
         let (old, new) = around(50);
         assert!(image_remove_platforms(old, &query("platforms=a")).is_empty());
         assert_eq!(image_remove_platforms(new, &query("platforms=a&platforms=b")), ["a", "b"]);
         let (old, new) = around(25);
-        assert_eq!((image_list_pattern(old, &query("filter=a")), image_list_pattern(new, &query("filter=a"))), ("a", ""));
+        assert_eq!(
+            (
+                image_list_pattern(old, &query("filter=a")),
+                image_list_pattern(new, &query("filter=a"))
+            ),
+            ("a", "")
+        );
     }
 
     #[test]
@@ -330,7 +403,9 @@ mod tests {
         let both = query("manifests=1&platform={}");
         assert_eq!(image_inspect(v(47), &both).unwrap(), (false, ""));
         assert_eq!(image_inspect(v(48), &both).unwrap(), (true, ""));
-        assert!(image_inspect(v(49), &both).unwrap_err().to_string().starts_with("conflicting options"));
+        assert!(
+            image_inspect(v(49), &both).unwrap_err().to_string().starts_with("conflicting options")
+        );
         assert_eq!(image_inspect(v(49), &query("platform=x")).unwrap(), (false, "x"));
     }
 
@@ -338,15 +413,26 @@ mod tests {
     fn defaults_that_changed() {
         let body = json!({"Image": "i"});
         let (old, new) = around(40);
-        assert_eq!((host(old, &body).ipc_mode.as_str(), host(new, &body).ipc_mode.as_str()), ("shareable", ""));
-        let chosen = json!({"Image": "i", "HostConfig": {"IpcMode": "private", "CgroupnsMode": "private"}});
+        assert_eq!(
+            (host(old, &body).ipc_mode.as_str(), host(new, &body).ipc_mode.as_str()),
+            ("shareable", "")
+        );
+        let chosen =
+            json!({"Image": "i", "HostConfig": {"IpcMode": "private", "CgroupnsMode": "private"}});
         assert_eq!(host(old, &chosen).ipc_mode, "private");
         let (old, new) = around(41);
-        assert_eq!((host(old, &body).cgroupns_mode.as_str(), host(new, &body).cgroupns_mode.as_str()), ("host", ""));
+        assert_eq!(
+            (host(old, &body).cgroupns_mode.as_str(), host(new, &body).cgroupns_mode.as_str()),
+            ("host", "")
+        );
         assert_eq!(host(old, &chosen).cgroupns_mode, "private");
         let mut request: ContainerCreateRequest = decode::from_value(&body).unwrap();
         create(old, &mut request, &body, true).unwrap();
-        assert_eq!(request.host_config.unwrap_or_default().cgroupns_mode, "", "cgroup v2 never had another default");
+        assert_eq!(
+            request.host_config.unwrap_or_default().cgroupns_mode,
+            "",
+            "cgroup v2 never had another default"
+        );
     }
 
     #[test]
@@ -367,20 +453,32 @@ mod tests {
             "NetworkingConfig": {"EndpointsConfig": {"n": {"GwPriority": 5}}},
         });
         let (old, new) = around(42);
-        assert_eq!((host(old, &body).console_size, host(new, &body).console_size), ([0, 0], [24, 80]));
+        assert_eq!(
+            (host(old, &body).console_size, host(new, &body).console_size),
+            ([0, 0], [24, 80])
+        );
         let (old, new) = around(43);
-        assert_eq!((host(old, &body).annotations.len(), host(new, &body).annotations.len()), (0, 1));
-        let interval = |version| created(version, &body).unwrap().0.config.unwrap().healthcheck.unwrap().start_interval;
+        assert_eq!(
+            (host(old, &body).annotations.len(), host(new, &body).annotations.len()),
+            (0, 1)
+        );
+        let interval = |version| {
+            created(version, &body).unwrap().0.config.unwrap().healthcheck.unwrap().start_interval
+        };
         let (old, new) = around(44);
         assert_eq!((interval(old), interval(new)), (0, 5_000_000));
-        let priority = |version| created(version, &body).unwrap().0.networking_config.unwrap().endpoints_config["n"].gw_priority;
+        let priority = |version| {
+            created(version, &body).unwrap().0.networking_config.unwrap().endpoints_config["n"]
+                .gw_priority
+        };
         let (old, new) = around(48);
         assert_eq!((priority(old), priority(new)), (0, 5));
     }
 
     #[test]
     fn several_endpoints_since_1_44() {
-        let body = json!({"Image": "i", "NetworkingConfig": {"EndpointsConfig": {"b": {}, "a": {}}}});
+        let body =
+            json!({"Image": "i", "NetworkingConfig": {"EndpointsConfig": {"b": {}, "a": {}}}});
         let (old, new) = around(44);
         assert_eq!(
             created(old, &body).unwrap_err(),
@@ -396,7 +494,10 @@ mod tests {
         let endpoint = |version, body: &Value| {
             let (request, warnings) = created(version, body).unwrap();
             assert_eq!(request.config.unwrap().mac_address, None);
-            (request.networking_config.unwrap().endpoints_config["default"].mac_address.clone(), warnings.len())
+            (
+                request.networking_config.unwrap().endpoints_config["default"].mac_address.clone(),
+                warnings.len(),
+            )
         };
         assert_eq!(endpoint(v(43), &body), (WIDE.to_owned(), 0), "silently");
         assert_eq!(endpoint(v(44), &body), (WIDE.to_owned(), 1), "with a warning");
@@ -404,7 +505,11 @@ mod tests {
         assert!(created(v(52), &body).unwrap_err().starts_with("container-wide MAC address"));
 
         let own = json!({"Image": "i", "NetworkingConfig": {"EndpointsConfig": {"default": {"MacAddress": WIDE}}}});
-        let kept = |version| created(version, &own).unwrap().0.networking_config.unwrap().endpoints_config["default"].mac_address.clone();
+        let kept = |version| {
+            created(version, &own).unwrap().0.networking_config.unwrap().endpoints_config["default"]
+                .mac_address
+                .clone()
+        };
         assert_eq!((kept(v(43)).as_str(), kept(v(44)).as_str()), ("", WIDE));
 
         let mut two = own;

@@ -1,7 +1,11 @@
 //! The newest answers, lowered for old clients.
 
-use docker_wire::containers::{ContainerConfig, ContainerInspect, ContainerSummary, DriverData, LegacyBridgeSettings};
-use docker_wire::images::{ExplicitImageConfig, ImageConfig, ImageInspect, ImageInspectConfig, ImageSummary};
+use docker_wire::containers::{
+    ContainerConfig, ContainerInspect, ContainerSummary, DriverData, LegacyBridgeSettings,
+};
+use docker_wire::images::{
+    ExplicitImageConfig, ImageConfig, ImageInspect, ImageInspectConfig, ImageSummary,
+};
 use docker_wire::networks::EndpointSettings;
 use docker_wire::system::{Commit, Info};
 use docker_wire::time;
@@ -136,8 +140,13 @@ fn mac_address_is_the_containers(container: &mut ContainerInspect) {
 
 /// 1.52 replaced it.
 fn graph_driver_stands_for_storage(container: &mut ContainerInspect) {
-    let snapshot = container.storage.take().and_then(|storage| storage.root_fs).and_then(|root_fs| root_fs.snapshot);
-    container.graph_driver = snapshot.map(|snapshot| DriverData { data: None, name: snapshot.name });
+    let snapshot = container
+        .storage
+        .take()
+        .and_then(|storage| storage.root_fs)
+        .and_then(|root_fs| root_fs.snapshot);
+    container.graph_driver =
+        snapshot.map(|snapshot| DriverData { data: None, name: snapshot.name });
 }
 
 /// `GET /images/json`.
@@ -192,7 +201,9 @@ pub(in crate::api) fn image_inspect(version: ApiVersion, image: &mut ImageInspec
 
 /// 1.52 leaves empty ones out.
 fn texts_are_always_there(image: &mut ImageInspect) {
-    for text in [&mut image.parent, &mut image.comment, &mut image.docker_version, &mut image.author] {
+    for text in
+        [&mut image.parent, &mut image.comment, &mut image.docker_version, &mut image.author]
+    {
         text.get_or_insert_default();
     }
 }

@@ -61,7 +61,11 @@ struct Identity<'a> {
 }
 
 /// The engine's words for a request in the newest form.
-fn spec(request: ContainerCreateRequest, identity: &Identity<'_>, facts: &HostFacts) -> Result<ContainerSpec, ApiError> {
+fn spec(
+    request: ContainerCreateRequest,
+    identity: &Identity<'_>,
+    facts: &HostFacts,
+) -> Result<ContainerSpec, ApiError> {
     let Some(config) = &request.config else {
         return Err(bad("config cannot be empty in order to create a container").into());
     };
@@ -71,7 +75,8 @@ fn spec(request: ContainerCreateRequest, identity: &Identity<'_>, facts: &HostFa
     if let Some(field) = fields::not_understood(&request, facts) {
         return Err(engine::Error::unsupported(field).into());
     }
-    let log_driver = if host.log_config.driver == "none" { LogDriver::None } else { LogDriver::JsonFile };
+    let log_driver =
+        if host.log_config.driver == "none" { LogDriver::None } else { LogDriver::JsonFile };
     let spec = ContainerSpec {
         image: config.image.clone(),
         platform: optional(identity.platform).map(parse).transpose()?,
@@ -117,10 +122,15 @@ fn parse<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, 
 /// What dockerd refuses whatever else is asked for (moby `daemon/container.go`, `verifyContainerSettings`).
 fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> {
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-        let text = format!("the working directory '{}' is invalid, it needs to be an absolute path", config.working_dir);
+        let text = format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        );
         return Err(bad(text));
     }
-    if let Some(entry) = config.env.iter().flatten().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+    if let Some(entry) =
+        config.env.iter().flatten().find(|entry| entry.is_empty() || entry.starts_with('='))
+    {
         return Err(bad(format!("invalid environment variable: {entry}")));
     }
     if let Some(port) = config.exposed_ports.keys().find(|port| port.parse::<PortSpec>().is_err()) {
@@ -128,7 +138,9 @@ fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> 
     }
     validate_restart_policy(&host.restart_policy, host.auto_remove)?;
     if host.annotations.contains_key("") {
-        return Err(bad("invalid Annotations: the empty string is not permitted as an annotation key"));
+        return Err(bad(
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        ));
     }
     Ok(())
 }
@@ -157,7 +169,10 @@ fn validate_restart_policy(policy: &RestartPolicy, auto_remove: bool) -> Result<
 }
 
 /// Labels and annotations decide on the host, so those of the house cannot be set from outside.
-fn checked_keys(what: &str, keys: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+fn checked_keys(
+    what: &str,
+    keys: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Refusal> {
     match keys.keys().find(|key| is_reserved_key(key)) {
         None => Ok(keys.clone()),
         Some(reserved) => Err(bad(format!(
@@ -181,7 +196,10 @@ fn log_options(host: &HostConfig, driver: LogDriver) -> Result<BTreeMap<String, 
         match (driver, LOG_OPTIONS.iter().find(|(known, _)| known == name)) {
             (LogDriver::JsonFile, Some((_, true))) => check_log_option(name, value)?,
             (LogDriver::JsonFile, Some((_, false))) => {
-                return Err(engine::Error::unsupported(format!("HostConfig.LogConfig.Config.{name}")).into());
+                return Err(engine::Error::unsupported(format!(
+                    "HostConfig.LogConfig.Config.{name}"
+                ))
+                .into());
             }
             _ => {
                 let driver = driver.as_str();
@@ -207,7 +225,10 @@ fn check_log_option(name: &str, value: &str) -> Result<(), Refusal> {
 }
 
 /// Zeros are no size; without a terminal it means nothing.
-fn console_size(config: &ContainerConfig, host: &HostConfig) -> Result<Option<(u16, u16)>, Refusal> {
+fn console_size(
+    config: &ContainerConfig,
+    host: &HostConfig,
+) -> Result<Option<(u16, u16)>, Refusal> {
     let [height, width] = host.console_size;
     if !config.tty || (height, width) == (0, 0) {
         return Ok(None);

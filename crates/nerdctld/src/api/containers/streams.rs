@@ -18,8 +18,10 @@ use crate::connection::{Hijack, HijackHead};
 /// `GET /containers/{id}/logs`: an ordinary answer that is written while the log is read.
 pub(in crate::api) async fn logs(call: Call) -> Answer {
     let options = log_options(&call)?;
-    let style = LogStyle { timestamps: call.query.flag("timestamps"), details: call.query.flag("details") };
-    let ContainerLogs { tty, batches } = call.engine.container_logs(call.parameter("id"), options).await?;
+    let style =
+        LogStyle { timestamps: call.query.flag("timestamps"), details: call.query.flag("details") };
+    let ContainerLogs { tty, batches } =
+        call.engine.container_logs(call.parameter("id"), options).await?;
     let chunks = batches.map(move |batch| Ok(style.chunk(batch, tty)));
     Ok(Reply::stream(responses::stream_type(call.version, tty), chunks))
 }
@@ -33,13 +35,15 @@ fn log_options(call: &Call) -> Result<LogOptions, Refusal> {
         // Anything that is no number means all of it, as in Docker.
         tail: query.text("tail").parse().ok(),
         since: moment("since", query.text("since"))?,
-        until: moment("until", query.text("until"))?.filter(|until| *until != Timestamp::UNIX_EPOCH),
+        until: moment("until", query.text("until"))?
+            .filter(|until| *until != Timestamp::UNIX_EPOCH),
     })
 }
 
 fn moment(name: &str, given: &str) -> Result<Option<Timestamp>, Refusal> {
-    time::parse_unix(given)
-        .map_err(|error| Refusal::BadParameter(format!("invalid value for \"{name}\": {}", chain(&error))))
+    time::parse_unix(given).map_err(|error| {
+        Refusal::BadParameter(format!("invalid value for \"{name}\": {}", chain(&error)))
+    })
 }
 
 /// What stands before each line.
@@ -57,7 +61,11 @@ impl LogStyle {
             Ok(entries) => self.entries(&entries, tty),
             Err(error) => {
                 let text = format!("Error grabbing logs: {}\n", error.message());
-                if tty { text.into() } else { stream::frame(StreamKind::SystemError, text.as_bytes()).into() }
+                if tty {
+                    text.into()
+                } else {
+                    stream::frame(StreamKind::SystemError, text.as_bytes()).into()
+                }
             }
         }
     }
@@ -142,7 +150,10 @@ pub(in crate::api) async fn resize(call: Call) -> Answer {
 
 fn size(call: &Call, what: &str, name: &str) -> Result<u32, Refusal> {
     call.query.required_u32(name).map_err(|problem| {
-        Refusal::BadParameter(format!("invalid resize {what} {:?}: {problem}", call.query.text(name)))
+        Refusal::BadParameter(format!(
+            "invalid resize {what} {:?}: {problem}",
+            call.query.text(name)
+        ))
     })
 }
 
@@ -151,14 +162,22 @@ mod tests {
     use super::*;
 
     fn entry(stream: OutputStream, line: &'static str) -> LogEntry {
-        LogEntry { stream, time: Timestamp::from_second(1).unwrap(), line: Bytes::from_static(line.as_bytes()) }
+        LogEntry {
+            stream,
+            time: Timestamp::from_second(1).unwrap(),
+            line: Bytes::from_static(line.as_bytes()),
+        }
     }
 
     #[test]
     fn lines_are_framed_unless_there_is_a_terminal() {
-        let entries = || Ok(vec![entry(OutputStream::Stdout, "a\n"), entry(OutputStream::Stderr, "b")]);
+        let entries =
+            || Ok(vec![entry(OutputStream::Stdout, "a\n"), entry(OutputStream::Stderr, "b")]);
         let plain = LogStyle { timestamps: false, details: false };
-        assert_eq!(&plain.chunk(entries(), false)[..], b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b");
+        assert_eq!(
+            &plain.chunk(entries(), false)[..],
+            b"\x01\0\0\0\0\0\0\x02a\n\x02\0\0\0\0\0\0\x01b"
+        );
         assert_eq!(&plain.chunk(entries(), true)[..], b"a\nb");
     }
 

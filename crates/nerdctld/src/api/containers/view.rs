@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use docker_wire::containers::{
-    ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HostConfigSummary, MountPoint,
-    NetworkSettings, NetworkSettingsSummary, PortSummary, RootFsSnapshot, RootFsStorage, State, Storage, status,
+    ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HealthSummary,
+    HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, PortSummary,
+    RootFsSnapshot, RootFsStorage, State, Storage, status,
 };
 use docker_wire::host_config::{HostConfig, LogConfig, PortBinding, PortMap, RestartPolicy};
 use docker_wire::networks::EndpointSettings;
@@ -23,7 +24,10 @@ use super::create::recorded::{self, Recorded};
 
 /// An element of the list.
 pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
-    let (program, arguments) = container.command.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let (program, arguments) = container
+        .command
+        .split_first()
+        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     ContainerSummary {
         id: container.id.to_string(),
         names: vec![name(container)],
@@ -35,7 +39,12 @@ pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary
         labels: BTreeMap::clone(&container.labels),
         state: state_word(container.state.phase),
         status: status_text(&container.state, now),
-        host_config: HostConfigSummary { network_mode: container.network_mode.clone(), ..HostConfigSummary::default() },
+        host_config: HostConfigSummary {
+            network_mode: container.network_mode.clone(),
+            ..HostConfigSummary::default()
+        },
+        // Docker's word for "has no health check".
+        health: Some(HealthSummary { status: "none".to_owned(), failing_streak: 0 }),
         network_settings: NetworkSettingsSummary { networks: networks(container) },
         mounts: mounts(container),
         ..ContainerSummary::default()
@@ -88,7 +97,12 @@ fn port_list(container: &Container) -> Vec<PortSummary> {
 
 fn port_summary(port: &domain::Port) -> PortSummary {
     let (ip, public_port) = port.host.clone().unwrap_or_default();
-    PortSummary { ip, private_port: port.container_port, public_port, protocol: port.protocol.clone() }
+    PortSummary {
+        ip,
+        private_port: port.container_port,
+        public_port,
+        protocol: port.protocol.clone(),
+    }
 }
 
 /// Ports by their name; `null` for those that are exposed only.
@@ -100,7 +114,8 @@ fn port_map(container: &Container) -> PortMap {
     for port in &container.ports {
         let bindings = map.entry(format!("{}/{}", port.container_port, port.protocol)).or_default();
         if let Some((host_ip, host_port)) = &port.host {
-            let binding = PortBinding { host_ip: host_ip.clone(), host_port: host_port.to_string() };
+            let binding =
+                PortBinding { host_ip: host_ip.clone(), host_port: host_port.to_string() };
             bindings.get_or_insert_default().push(binding);
         }
     }
@@ -109,9 +124,13 @@ fn port_map(container: &Container) -> PortMap {
 
 /// Never empty where there is a network: clients look for the id also of what is stopped.
 fn networks(container: &Container) -> BTreeMap<String, EndpointSettings> {
-    let mut networks: BTreeMap<_, _> =
-        container.endpoints.iter().map(|endpoint| (endpoint.network.clone(), endpoint_settings(endpoint))).collect();
-    if networks.is_empty() && matches!(container.network_mode.as_str(), "host" | "none" | "bridge") {
+    let mut networks: BTreeMap<_, _> = container
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.network.clone(), endpoint_settings(endpoint)))
+        .collect();
+    if networks.is_empty() && matches!(container.network_mode.as_str(), "host" | "none" | "bridge")
+    {
         networks.insert(container.network_mode.clone(), EndpointSettings::default());
     }
     networks
@@ -150,7 +169,12 @@ fn mounts(container: &Container) -> Vec<MountPoint> {
 pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> ContainerInspect {
     let container = &details.container;
     let recorded = details.recorded.as_ref().and_then(recorded::read);
-    let (path, args) = details.process.args.split_first().map(|(path, args)| (path.clone(), args.to_vec())).unwrap_or_default();
+    let (path, args) = details
+        .process
+        .args
+        .split_first()
+        .map(|(path, args)| (path.clone(), args.to_vec()))
+        .unwrap_or_default();
     let snapshot = Some(RootFsSnapshot { name: container.snapshotter.clone() });
     ContainerInspect {
         id: container.id.to_string(),
@@ -172,6 +196,12 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         mounts: mounts(container),
         config: config(details, recorded),
         network_settings: NetworkSettings {
+            // One container, one sandbox: there is no other thing that could have an id.
+            sandbox_id: if details.sandbox_key.is_empty() {
+                String::new()
+            } else {
+                container.id.to_string()
+            },
             sandbox_key: details.sandbox_key.clone(),
             ports: port_map(container),
             networks: networks(container),
@@ -227,7 +257,11 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
     ContainerConfig {
         domainname: sent.domainname,
         working_dir: if root { String::new() } else { derived.working_dir },
-        stop_signal: if sent.stop_signal.is_empty() { stop_signal(container) } else { sent.stop_signal },
+        stop_signal: if sent.stop_signal.is_empty() {
+            stop_signal(container)
+        } else {
+            sent.stop_signal
+        },
         attach_stdin: sent.attach_stdin,
         attach_stdout: sent.attach_stdout,
         attach_stderr: sent.attach_stderr,
@@ -245,9 +279,16 @@ fn stop_signal(container: &Container) -> String {
 }
 
 /// What the client sent, completed at create; or what can be told of somebody else's container.
-fn host_config(details: &ContainerDetails, recorded: Option<&Recorded>, host: &HostFacts) -> HostConfig {
+fn host_config(
+    details: &ContainerDetails,
+    recorded: Option<&Recorded>,
+    host: &HostFacts,
+) -> HostConfig {
     let container = &details.container;
-    let mut shown = recorded.map_or_else(|| derived_host_config(details, host), |recorded| recorded.host_config.clone());
+    let mut shown = recorded.map_or_else(
+        || derived_host_config(details, host),
+        |recorded| recorded.host_config.clone(),
+    );
     // Answers of dockerd before 29 may have been recorded and sent again, with another name for the same network.
     shown.network_mode.clone_from(&container.network_mode);
     shown.masked_paths.get_or_insert_with(|| details.masked_paths.clone());
@@ -258,7 +299,11 @@ fn host_config(details: &ContainerDetails, recorded: Option<&Recorded>, host: &H
 fn derived_host_config(details: &ContainerDetails, host: &HostFacts) -> HostConfig {
     let mut derived = HostConfig {
         log_config: LogConfig {
-            driver: if details.log_driver.is_empty() { "json-file".to_owned() } else { details.log_driver.clone() },
+            driver: if details.log_driver.is_empty() {
+                "json-file".to_owned()
+            } else {
+                details.log_driver.clone()
+            },
             config: Some(details.log_options.clone()),
         },
         restart_policy: restart_policy(&details.restart_policy),

@@ -60,7 +60,8 @@ fn parse<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, 
 /// `X-Meta-*`, for the registry.
 fn meta_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let meta = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-meta-"));
-    meta.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
+    meta.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+        .collect()
 }
 
 /// One event as its lines.
@@ -69,7 +70,11 @@ fn lines(event: engine::Result<PullEvent>) -> Bytes {
         Ok(event) => messages(event),
         Err(error) => vec![ProgressMessage::failure(error.message(), 0)],
     };
-    messages.iter().flat_map(|message| message.to_line().unwrap_or_default()).collect::<Vec<_>>().into()
+    messages
+        .iter()
+        .flat_map(|message| message.to_line().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 fn messages(event: PullEvent) -> Vec<ProgressMessage> {
@@ -77,9 +82,12 @@ fn messages(event: PullEvent) -> Vec<ProgressMessage> {
         PullEvent::PullingFrom { repository, reference } => {
             vec![ProgressMessage::status_of(reference, format!("Pulling from {repository}"))]
         }
-        PullEvent::Layer { id, status } => vec![ProgressMessage::layer_progress(id, status.as_str(), detail(status))],
+        PullEvent::Layer { id, status } => {
+            vec![ProgressMessage::layer_progress(id, status.as_str(), detail(status))]
+        }
         PullEvent::Done { digest, image, newer } => {
-            let outcome = if newer { "Downloaded newer image for" } else { "Image is up to date for" };
+            let outcome =
+                if newer { "Downloaded newer image for" } else { "Image is up to date for" };
             vec![
                 ProgressMessage::status(format!("Digest: {digest}")),
                 ProgressMessage::status(format!("Status: {outcome} {image}")),
@@ -92,12 +100,16 @@ fn messages(event: PullEvent) -> Vec<ProgressMessage> {
 fn detail(status: PullStatus) -> ProgressDetail {
     let number = |given: u64| i64::try_from(given).unwrap_or(i64::MAX);
     match status {
-        PullStatus::Downloading { current, total } => {
-            ProgressDetail { current: number(current), total: number(total), ..ProgressDetail::default() }
-        }
-        PullStatus::Extracting { seconds } => {
-            ProgressDetail { current: number(seconds), units: "s".to_owned(), ..ProgressDetail::default() }
-        }
+        PullStatus::Downloading { current, total } => ProgressDetail {
+            current: number(current),
+            total: number(total),
+            ..ProgressDetail::default()
+        },
+        PullStatus::Extracting { seconds } => ProgressDetail {
+            current: number(seconds),
+            units: "s".to_owned(),
+            ..ProgressDetail::default()
+        },
         _ => ProgressDetail::default(),
     }
 }
@@ -121,7 +133,10 @@ mod tests {
         ] {
             assert_eq!(reference(from, tag).unwrap().to_string(), expected);
         }
-        assert_eq!(reference("UPPER", "x").unwrap_err().to_string(), "invalid reference format: repository name (library/UPPER) must be lowercase");
+        assert_eq!(
+            reference("UPPER", "x").unwrap_err().to_string(),
+            "invalid reference format: repository name (library/UPPER) must be lowercase"
+        );
         assert_eq!(reference("nginx", "a b").unwrap_err().to_string(), "invalid tag format");
     }
 
@@ -136,12 +151,19 @@ mod tests {
     #[test]
     fn what_clients_look_for() {
         let text = |event| String::from_utf8(lines(event).to_vec()).unwrap();
-        let done = PullEvent::Done { digest: "sha256:ab".into(), image: "nginx:latest".into(), newer: true };
+        let done = PullEvent::Done {
+            digest: "sha256:ab".into(),
+            image: "nginx:latest".into(),
+            newer: true,
+        };
         assert_eq!(
             text(Ok(done)),
             "{\"status\":\"Digest: sha256:ab\"}\r\n{\"status\":\"Status: Downloaded newer image for nginx:latest\"}\r\n"
         );
-        let layer = PullEvent::Layer { id: "0123456789ab".into(), status: PullStatus::Downloading { current: 1, total: 2 } };
+        let layer = PullEvent::Layer {
+            id: "0123456789ab".into(),
+            status: PullStatus::Downloading { current: 1, total: 2 },
+        };
         assert_eq!(
             text(Ok(layer)),
             "{\"status\":\"Downloading\",\"progressDetail\":{\"current\":1,\"total\":2},\"id\":\"0123456789ab\"}\r\n"

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use docker_wire::containers::{DriverData, HealthConfig};
 use docker_wire::distribution;
 use docker_wire::images::{
-    ImageConfig, ImageIdentity, ImageInspect, ImageInspectConfig, ImageMetadata, ImageRootFs, ImageSummary, PullIdentity,
+    ImageConfig, ImageIdentity, ImageInspect, ImageInspectConfig, ImageMetadata, ImageRootFs,
+    ImageSummary, PullIdentity,
 };
 use docker_wire::{Empty, decode, time};
 use engine::images::{self as domain, ImageDetails};
@@ -120,7 +121,9 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
         size: number(summary.size),
         graph_driver: Some(DriverData { data: None, name: details.snapshotter }),
         root_fs: ImageRootFs { kind: document.rootfs.kind, layers: details.diff_ids },
-        metadata: ImageMetadata { last_tag_time: time::rfc3339_nano_or_zero(details.last_tag_time) },
+        metadata: ImageMetadata {
+            last_tag_time: time::rfc3339_nano_or_zero(details.last_tag_time),
+        },
         descriptor: Some(descriptor(summary.target)),
         ..ImageInspect::default()
     }
@@ -128,8 +131,13 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
 
 /// The repositories that the image has digests in are those it was pulled from.
 fn identity(repo_digests: &[String]) -> Option<ImageIdentity> {
-    let repository = |digest: &String| digest.parse::<ImageRef>().ok().map(|image| image.repository());
-    let pull: Vec<_> = repo_digests.iter().filter_map(repository).map(|repository| PullIdentity { repository }).collect();
+    let repository =
+        |digest: &String| digest.parse::<ImageRef>().ok().map(|image| image.repository());
+    let pull: Vec<_> = repo_digests
+        .iter()
+        .filter_map(repository)
+        .map(|repository| PullIdentity { repository })
+        .collect();
     (!pull.is_empty()).then_some(ImageIdentity { pull: Some(pull), build: None })
 }
 
@@ -185,9 +193,15 @@ mod tests {
             "history": [{"comment": "first"}, {"comment": "last"}],
         })));
         let shown = serde_json::to_value(image).unwrap();
-        assert_eq!(shown["Config"], json!({"Cmd": ["sh"], "Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}}));
+        assert_eq!(
+            shown["Config"],
+            json!({"Cmd": ["sh"], "Env": ["A=b"], "ExposedPorts": {"80/tcp": {}}})
+        );
         assert_eq!(shown["RootFS"], json!({"Type": "layers", "Layers": ["sha256:b"]}));
-        assert_eq!((&shown["Comment"], &shown["Created"]), (&json!("last"), &json!("2024-01-02T03:04:05.5Z")));
+        assert_eq!(
+            (&shown["Comment"], &shown["Created"]),
+            (&json!("last"), &json!("2024-01-02T03:04:05.5Z"))
+        );
         assert_eq!(shown["Metadata"]["LastTagTime"], json!("0001-01-01T00:00:00Z"));
         assert_eq!(shown["Identity"], json!({"Pull": [{"Repository": "docker.io/library/nginx"}]}));
     }

@@ -14,16 +14,27 @@ fn reference() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// A path that a client could send for this endpoint, with a name of several parts where names may have them.
 fn example(path: &str) -> String {
-    path.replace("{name}", "docker.io/library/x").replace("{id}", "0123").replace("{checkpoint}", "c").replace('*', "x")
+    path.replace("{name}", "docker.io/library/x")
+        .replace("{id}", "0123")
+        .replace("{checkpoint}", "c")
+        .replace('*', "x")
 }
 
 #[test]
 fn every_endpoint_of_dockers_reference_has_its_own_line() {
     for (method, path) in reference() {
-        let found = router::find(method, &example(path)).unwrap_or_else(|| panic!("{method} {path} is missing"));
-        let shape = |pattern: &str| pattern.split('/').map(|part| part.starts_with('{')).collect::<Vec<_>>();
+        let found = router::find(method, &example(path))
+            .unwrap_or_else(|| panic!("{method} {path} is missing"));
+        let shape = |pattern: &str| {
+            pattern.split('/').map(|part| part.starts_with('{')).collect::<Vec<_>>()
+        };
         if path != "/*" {
-            assert_eq!(shape(&found.route.plain_pattern()), shape(path), "{method} {path} goes to {}", found.route.pattern);
+            assert_eq!(
+                shape(&found.route.plain_pattern()),
+                shape(path),
+                "{method} {path} goes to {}",
+                found.route.pattern
+            );
         }
     }
 }
@@ -34,7 +45,9 @@ fn there_is_no_endpoint_that_docker_does_not_have() {
         let path = route.plain_pattern().replace("{path}", "*");
         let bare = path.trim_end_matches('/');
         let known = reference().any(|(method, known)| {
-            let same = |one: &str, other: &str| one == other || (one.starts_with('{') && other.starts_with('{'));
+            let same = |one: &str, other: &str| {
+                one == other || (one.starts_with('{') && other.starts_with('{'))
+            };
             method == route.method
                 && known.split('/').count() == bare.split('/').count()
                 && known.split('/').zip(bare.split('/')).all(|(one, other)| same(one, other))
@@ -57,7 +70,9 @@ fn changes_finish_and_reads_do_not() {
     for route in ROUTES.iter().filter(|route| route.finishes) {
         assert!(["POST", "PUT", "DELETE"].contains(&route.method), "{}", route.pattern);
     }
-    for pattern in ["/images/create", "/containers/{id*}/wait", "/containers/{id*}/attach", "/events"] {
+    for pattern in
+        ["/images/create", "/containers/{id*}/wait", "/containers/{id*}/attach", "/events"]
+    {
         let route = ROUTES.iter().find(|route| route.pattern == pattern).unwrap();
         assert!(!route.finishes, "{pattern} ends with its client");
     }

@@ -36,23 +36,38 @@ fn info_row_by_row() {
     assert_eq!(has(old, "/Runtimes/runc/status"), None);
     assert_eq!(has(new, "/Runtimes/runc/status"), Some(json!({"features": "{}"})));
     let (old, new) = around(46);
-    assert_eq!((has(old, "/Containerd").is_some(), has(new, "/Containerd").is_some()), (false, true));
+    assert_eq!(
+        (has(old, "/Containerd").is_some(), has(new, "/Containerd").is_some()),
+        (false, true)
+    );
     let (old, new) = around(47);
     let pointer = "/RegistryConfig/AllowNondistributableArtifactsCIDRs";
     assert_eq!((has(old, pointer), has(new, pointer)), (Some(Value::Null), None));
     let (old, new) = around(49);
-    assert_eq!((has(old, "/FirewallBackend").is_some(), has(new, "/FirewallBackend").is_some()), (false, true));
+    assert_eq!(
+        (has(old, "/FirewallBackend").is_some(), has(new, "/FirewallBackend").is_some()),
+        (false, true)
+    );
     let pointer = "/ContainerdCommit/Expected";
     assert_eq!((has(old, pointer), has(new, pointer)), (Some(json!("abc")), None));
     let (old, new) = around(50);
-    assert_eq!((has(old, "/BridgeNfIptables"), has(new, "/BridgeNfIptables")), (Some(json!(false)), None));
-    assert_eq!((has(old, "/BridgeNfIp6tables"), has(new, "/BridgeNfIp6tables")), (Some(json!(false)), None));
+    assert_eq!(
+        (has(old, "/BridgeNfIptables"), has(new, "/BridgeNfIptables")),
+        (Some(json!(false)), None)
+    );
+    assert_eq!(
+        (has(old, "/BridgeNfIp6tables"), has(new, "/BridgeNfIp6tables")),
+        (Some(json!(false)), None)
+    );
 }
 
 #[test]
 fn framed_streams_have_a_name_since_1_42() {
     let (old, new) = around(42);
-    assert_eq!((stream_type(old, false), stream_type(new, false)), (RAW_STREAM, MULTIPLEXED_STREAM));
+    assert_eq!(
+        (stream_type(old, false), stream_type(new, false)),
+        (RAW_STREAM, MULTIPLEXED_STREAM)
+    );
     assert_eq!(stream_type(new, true), RAW_STREAM);
 }
 
@@ -69,14 +84,20 @@ fn container_lists_row_by_row() {
         json_of(&summary)
     };
     let has = |version, pointer: &str| shown(version).pointer(pointer).is_some();
-    for (minor, pointer) in [(46, "/HostConfig/Annotations"), (48, "/ImageManifestDescriptor"), (52, "/Health")] {
+    for (minor, pointer) in
+        [(46, "/HostConfig/Annotations"), (48, "/ImageManifestDescriptor"), (52, "/Health")]
+    {
         let (old, new) = around(minor);
         assert_eq!((has(old, pointer), has(new, pointer)), (false, true), "{pointer}");
     }
 }
 
 fn inspected(version: ApiVersion) -> Value {
-    let endpoint = EndpointSettings { ip_address: "10.4.0.2".to_owned(), ip_prefix_len: 24, ..EndpointSettings::default() };
+    let endpoint = EndpointSettings {
+        ip_address: "10.4.0.2".to_owned(),
+        ip_prefix_len: 24,
+        ..EndpointSettings::default()
+    };
     let snapshot = Some(RootFsSnapshot { name: "overlayfs".to_owned() });
     let mut container = ContainerInspect {
         id: "0123456789abcdef".repeat(4),
@@ -94,34 +115,64 @@ fn inspected(version: ApiVersion) -> Value {
 #[test]
 fn container_inspect_row_by_row() {
     let (old, new) = around(45);
-    let aliases = |version| inspected(version)["NetworkSettings"]["Networks"]["mine"]["Aliases"].clone();
+    let aliases =
+        |version| inspected(version)["NetworkSettings"]["Networks"]["mine"]["Aliases"].clone();
     assert_eq!((aliases(old), aliases(new)), (json!(["0123456789ab", "box"]), Value::Null));
     assert_eq!(inspected(old)["NetworkSettings"]["Networks"]["bridge"]["Aliases"], Value::Null);
     let (old, new) = around(48);
     let has = |version, pointer: &str| inspected(version).pointer(pointer).cloned();
-    assert_eq!((has(old, "/ImageManifestDescriptor"), has(new, "/ImageManifestDescriptor").is_some()), (None, true));
+    assert_eq!(
+        (has(old, "/ImageManifestDescriptor"), has(new, "/ImageManifestDescriptor").is_some()),
+        (None, true)
+    );
     let (old, new) = around(52);
-    assert_eq!((has(old, "/NetworkSettings/IPAddress"), has(new, "/NetworkSettings/IPAddress")), (Some(json!("10.4.0.2")), None));
+    assert_eq!(
+        (has(old, "/NetworkSettings/IPAddress"), has(new, "/NetworkSettings/IPAddress")),
+        (Some(json!("10.4.0.2")), None)
+    );
     assert_eq!(has(old, "/NetworkSettings/IPPrefixLen"), Some(json!(24)));
-    assert_eq!((has(old, "/GraphDriver"), has(new, "/GraphDriver")), (Some(json!({"Name": "overlayfs", "Data": null})), None));
+    assert_eq!(
+        (has(old, "/GraphDriver"), has(new, "/GraphDriver")),
+        (Some(json!({"Name": "overlayfs", "Data": null})), None)
+    );
     assert_eq!((has(old, "/Storage"), has(new, "/Storage").is_some()), (None, true));
-    assert_eq!((has(old, "/Config/OnBuild"), has(new, "/Config/OnBuild")), (Some(Value::Null), None));
+    assert_eq!(
+        (has(old, "/Config/OnBuild"), has(new, "/Config/OnBuild")),
+        (Some(Value::Null), None)
+    );
 }
 
 #[test]
 fn image_lists_row_by_row() {
     let shown = |version| {
-        let mut list = [ImageSummary { size: 7, containers: 2, descriptor: Some(Descriptor::default()), ..ImageSummary::default() }];
+        let mut list = [ImageSummary {
+            size: 7,
+            containers: 2,
+            descriptor: Some(Descriptor::default()),
+            ..ImageSummary::default()
+        }];
         image_list(version, &mut list);
         json_of(&list[0])
     };
     let (old, new) = around(43);
-    assert_eq!((&shown(old)["RepoTags"], &shown(new)["RepoTags"]), (&json!(["<none>:<none>"]), &json!([])));
-    assert_eq!((&shown(old)["RepoDigests"], &shown(new)["RepoDigests"]), (&json!(["<none>@<none>"]), &json!([])));
+    assert_eq!(
+        (&shown(old)["RepoTags"], &shown(new)["RepoTags"]),
+        (&json!(["<none>:<none>"]), &json!([]))
+    );
+    assert_eq!(
+        (&shown(old)["RepoDigests"], &shown(new)["RepoDigests"]),
+        (&json!(["<none>@<none>"]), &json!([]))
+    );
     let (old, new) = around(44);
-    assert_eq!((shown(old).get("VirtualSize"), shown(new).get("VirtualSize")), (Some(&json!(7)), None));
+    assert_eq!(
+        (shown(old).get("VirtualSize"), shown(new).get("VirtualSize")),
+        (Some(&json!(7)), None)
+    );
     let (old, new) = around(48);
-    assert_eq!((shown(old).get("Descriptor").is_some(), shown(new).get("Descriptor").is_some()), (false, true));
+    assert_eq!(
+        (shown(old).get("Descriptor").is_some(), shown(new).get("Descriptor").is_some()),
+        (false, true)
+    );
     let (old, new) = around(51);
     assert_eq!((&shown(old)["Containers"], &shown(new)["Containers"]), (&json!(-1), &json!(2)));
 }
@@ -132,7 +183,10 @@ fn inspected_image(version: ApiVersion) -> Value {
         descriptor: Some(Descriptor::default()),
         identity: Some(ImageIdentity::default()),
         graph_driver: Some(DriverData { data: None, name: "overlayfs".to_owned() }),
-        config: ImageInspectConfig::Current(ImageConfig { cmd: vec!["sh".to_owned()], ..ImageConfig::default() }),
+        config: ImageInspectConfig::Current(ImageConfig {
+            cmd: vec!["sh".to_owned()],
+            ..ImageConfig::default()
+        }),
         ..ImageInspect::default()
     };
     image_inspect(version, &mut image);
@@ -147,18 +201,27 @@ fn image_inspect_row_by_row() {
     assert_eq!((has(old, "/Created"), has(new, "/Created")), (Some(json!(time::ZERO)), None));
     let (old, new) = around(45);
     assert_eq!((has(old, "/Container"), has(new, "/Container")), (Some(json!("")), None));
-    assert_eq!((has(old, "/ContainerConfig").is_some(), has(new, "/ContainerConfig")), (true, None));
+    assert_eq!(
+        (has(old, "/ContainerConfig").is_some(), has(new, "/ContainerConfig")),
+        (true, None)
+    );
     let (old, new) = around(48);
     assert_eq!((has(old, "/Descriptor"), has(new, "/Descriptor").is_some()), (None, true));
     let (old, new) = around(50);
-    assert_eq!((has(old, "/Config/AttachStdin"), has(new, "/Config/AttachStdin")), (Some(json!(false)), None));
+    assert_eq!(
+        (has(old, "/Config/AttachStdin"), has(new, "/Config/AttachStdin")),
+        (Some(json!(false)), None)
+    );
     let (old, new) = around(52);
     for name in ["Parent", "Comment", "DockerVersion", "Author"] {
         let pointer = format!("/{name}");
         assert_eq!((has(old, &pointer), has(new, &pointer)), (Some(json!("")), None), "{name}");
     }
     assert_eq!((has(old, "/Config/Env"), has(new, "/Config/Env")), (Some(Value::Null), None));
-    assert_eq!((has(old, "/Config/Cmd"), has(new, "/Config/Cmd")), (Some(json!(["sh"])), Some(json!(["sh"]))));
+    assert_eq!(
+        (has(old, "/Config/Cmd"), has(new, "/Config/Cmd")),
+        (Some(json!(["sh"])), Some(json!(["sh"])))
+    );
     assert_eq!((has(old, "/GraphDriver").is_some(), has(new, "/GraphDriver")), (true, None));
     let (old, new) = around(53);
     assert_eq!((has(old, "/Identity"), has(new, "/Identity").is_some()), (None, true));

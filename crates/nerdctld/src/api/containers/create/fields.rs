@@ -45,7 +45,12 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("Env", Any),
     ("Cmd", Any),
     // Docker's way to switch the image's health check off.
-    ("Healthcheck.Test", Only(|given| is(&given.config.healthcheck.as_ref().map(|health| health.test.clone()), "NONE"))),
+    (
+        "Healthcheck.Test",
+        Only(|given| {
+            is(&given.config.healthcheck.as_ref().map(|health| health.test.clone()), "NONE")
+        }),
+    ),
     // Means something on Windows only; old builders set it in images, and tools send it back.
     ("ArgsEscaped", Any),
     ("Image", Any),
@@ -56,20 +61,40 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("StopTimeout", Any),
     // Written by the client, not by the daemon.
     ("HostConfig.ContainerIDFile", Any),
-    ("HostConfig.LogConfig.Type", Only(|given| ["json-file", "none"].contains(&given.host.log_config.driver.as_str()))),
+    (
+        "HostConfig.LogConfig.Type",
+        Only(|given| ["json-file", "none"].contains(&given.host.log_config.driver.as_str())),
+    ),
     ("HostConfig.LogConfig.Config", Any), // each option is judged where it is read
-    ("HostConfig.NetworkMode", Only(|given| ["bridge", "default", "host", "none"].contains(&given.host.network_mode.as_str()))),
+    (
+        "HostConfig.NetworkMode",
+        Only(|given| {
+            ["bridge", "default", "host", "none"].contains(&given.host.network_mode.as_str())
+        }),
+    ),
     ("HostConfig.RestartPolicy.Name", Only(|given| given.host.restart_policy.name == "no")),
     // Clients before 25.0 sent a count without a policy.
-    ("HostConfig.RestartPolicy.MaximumRetryCount", Only(|given| given.host.restart_policy.name.is_empty())),
+    (
+        "HostConfig.RestartPolicy.MaximumRetryCount",
+        Only(|given| given.host.restart_policy.name.is_empty()),
+    ),
     ("HostConfig.AutoRemove", Any),
     ("HostConfig.ConsoleSize", Any),
     ("HostConfig.Annotations", Any),
-    ("HostConfig.CgroupnsMode", Only(|given| given.host.cgroupns_mode == cgroup_namespace(given.facts))),
+    (
+        "HostConfig.CgroupnsMode",
+        Only(|given| given.host.cgroupns_mode == cgroup_namespace(given.facts)),
+    ),
     // Nobody can share it yet, so both mean the same.
-    ("HostConfig.IpcMode", Only(|given| ["private", "shareable"].contains(&given.host.ipc_mode.as_str()))),
+    (
+        "HostConfig.IpcMode",
+        Only(|given| ["private", "shareable"].contains(&given.host.ipc_mode.as_str())),
+    ),
     ("HostConfig.ShmSize", Only(|given| given.host.shm_size == SHM_SIZE)),
-    ("HostConfig.Runtime", Only(|given| ["runc", "io.containerd.runc.v2"].contains(&given.host.runtime.as_str()))),
+    (
+        "HostConfig.Runtime",
+        Only(|given| ["runc", "io.containerd.runc.v2"].contains(&given.host.runtime.as_str())),
+    ),
     ("HostConfig.Isolation", Only(|given| given.host.isolation == "default")),
     // The command line sends -1 for "as the kernel does".
     ("HostConfig.MemorySwappiness", Only(|given| given.host.memory_swappiness == Some(-1))),
@@ -83,7 +108,10 @@ fn is(list: &Option<Vec<String>>, word: &str) -> bool {
 }
 
 /// The first field that is set and not understood, in Docker's spelling, with its value where that tells more.
-pub(super) fn not_understood(request: &ContainerCreateRequest, facts: &HostFacts) -> Option<String> {
+pub(super) fn not_understood(
+    request: &ContainerCreateRequest,
+    facts: &HostFacts,
+) -> Option<String> {
     let (no_config, no_host) = (ContainerConfig::default(), HostConfig::default());
     let config = request.config.as_ref().unwrap_or(&no_config);
     let host = request.host_config.as_ref().unwrap_or(&no_host);
@@ -137,7 +165,11 @@ fn empty_but_meant(host: &HostConfig) -> Option<String> {
 /// An endpoint of another network than the mode's, or one with settings.
 fn endpoint(request: &ContainerCreateRequest, host: &HostConfig) -> Option<String> {
     const FIELD: &str = "NetworkingConfig.EndpointsConfig";
-    let mode = if ["", "default"].contains(&host.network_mode.as_str()) { "bridge" } else { &host.network_mode };
+    let mode = if ["", "default"].contains(&host.network_mode.as_str()) {
+        "bridge"
+    } else {
+        &host.network_mode
+    };
     let endpoints = &request.networking_config.as_ref()?.endpoints_config;
     endpoints.iter().find_map(|(name, settings)| {
         if name != mode && !(name == "default" && mode == "bridge") {

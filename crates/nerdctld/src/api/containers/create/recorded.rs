@@ -35,7 +35,10 @@ pub(in crate::api::containers) struct RecordedNetworks {
 }
 
 /// The request as it is stored.
-pub(super) fn write(request: ContainerCreateRequest, host: &HostFacts) -> engine::containers::Recorded {
+pub(super) fn write(
+    request: ContainerCreateRequest,
+    host: &HostFacts,
+) -> engine::containers::Recorded {
     let mut recorded = Recorded {
         config: request.config.unwrap_or_default(),
         host_config: request.host_config.unwrap_or_default(),
@@ -51,7 +54,9 @@ pub(super) fn write(request: ContainerCreateRequest, host: &HostFacts) -> engine
 /// The request as it was stored; `None` if another program wrote something else there.
 pub(in crate::api::containers) fn read(stored: &engine::containers::Recorded) -> Option<Recorded> {
     decode::from_slice(&stored.0)
-        .inspect_err(|error| tracing::warn!(%error, "the recorded request of a container cannot be read"))
+        .inspect_err(
+            |error| tracing::warn!(%error, "the recorded request of a container cannot be read"),
+        )
         .ok()
 }
 
@@ -72,6 +77,7 @@ pub(in crate::api::containers) fn complete(config: &mut HostConfig, host: &HostF
     default(&mut config.log_config.driver, "json-file");
     config.log_config.config.get_or_insert_default();
     config.port_bindings.get_or_insert_default();
+    config.oom_kill_disable.get_or_insert_default();
     if config.shm_size == 0 {
         config.shm_size = SHM_SIZE;
     }

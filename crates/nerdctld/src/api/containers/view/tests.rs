@@ -23,12 +23,33 @@ fn container(phase: Phase) -> Container {
         created: at(100),
         labels: Arc::new([("k".to_owned(), "v".to_owned())].into()),
         command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
-        state: domain::State { phase, pid: 7, exit_code: 3, started_at: Some(at(110)), finished_at: Some(at(120)), ..domain::State::created() },
+        state: domain::State {
+            phase,
+            pid: 7,
+            exit_code: 3,
+            started_at: Some(at(110)),
+            finished_at: Some(at(120)),
+            ..domain::State::created()
+        },
         network_mode: "bridge".to_owned(),
-        endpoints: vec![Endpoint { network: "bridge".to_owned(), network_id: "ab".to_owned(), ipv4: "10.4.0.2".to_owned(), ipv4_prefix: 24, ..Endpoint::default() }],
+        endpoints: vec![Endpoint {
+            network: "bridge".to_owned(),
+            network_id: "ab".to_owned(),
+            ipv4: "10.4.0.2".to_owned(),
+            ipv4_prefix: 24,
+            ..Endpoint::default()
+        }],
         ports: vec![
-            Port { container_port: 80, protocol: "tcp".to_owned(), host: Some(("0.0.0.0".to_owned(), 8080)) },
-            Port { container_port: 80, protocol: "tcp".to_owned(), host: Some(("::".to_owned(), 8080)) },
+            Port {
+                container_port: 80,
+                protocol: "tcp".to_owned(),
+                host: Some(("0.0.0.0".to_owned(), 8080)),
+            },
+            Port {
+                container_port: 80,
+                protocol: "tcp".to_owned(),
+                host: Some(("::".to_owned(), 8080)),
+            },
             Port { container_port: 443, protocol: "tcp".to_owned(), host: None },
         ],
         mounts: Vec::new(),
@@ -51,7 +72,11 @@ fn container(phase: Phase) -> Container {
 
 fn details(container: Container) -> ContainerDetails {
     ContainerDetails {
-        process: ProcessDetails { args: container.command.clone(), cwd: "/".to_owned(), ..ProcessDetails::default() },
+        process: ProcessDetails {
+            args: container.command.clone(),
+            cwd: "/".to_owned(),
+            ..ProcessDetails::default()
+        },
         container: Arc::new(container),
         recorded: None,
         entrypoint: None,
@@ -148,7 +173,10 @@ fn a_container_of_somebody_else_has_every_part() {
     assert_eq!(shown["Name"], "/0123456789ab");
     assert_eq!(shown["Config"]["Cmd"], json!(["nginx", "-g", "daemon off;"]));
     assert_eq!(shown["Config"]["Labels"], json!({"k": "v"}));
-    assert_eq!(shown["HostConfig"]["RestartPolicy"], json!({"Name": "on-failure", "MaximumRetryCount": 3}));
+    assert_eq!(
+        shown["HostConfig"]["RestartPolicy"],
+        json!({"Name": "on-failure", "MaximumRetryCount": 3})
+    );
     assert_eq!(shown["HostConfig"]["NetworkMode"], "host");
     assert_eq!(shown["HostConfig"]["LogConfig"], json!({"Type": "json-file", "Config": {}}));
     assert_eq!(shown["HostConfig"]["MaskedPaths"], json!(["/proc/kcore"]));
@@ -161,18 +189,30 @@ fn a_container_of_somebody_else_has_every_part() {
 #[test]
 fn what_a_client_sent_comes_back() {
     let request = Recorded {
-        config: ContainerConfig { attach_stdout: true, volumes: Some(BTreeMap::new()), ..ContainerConfig::default() },
-        host_config: HostConfig { dns: Some(Vec::new()), auto_remove: true, ..HostConfig::default() },
+        config: ContainerConfig {
+            attach_stdout: true,
+            volumes: Some(BTreeMap::new()),
+            ..ContainerConfig::default()
+        },
+        host_config: HostConfig {
+            dns: Some(Vec::new()),
+            auto_remove: true,
+            ..HostConfig::default()
+        },
         ..Recorded::default()
     };
     let mut details = details(container(Phase::Running));
-    details.recorded = Some(engine::containers::Recorded(serde_json::to_vec(&request).unwrap().into()));
+    details.recorded =
+        Some(engine::containers::Recorded(serde_json::to_vec(&request).unwrap().into()));
     details.cmd = None;
     let shown = inspected(&details);
     assert_eq!(shown["Config"]["AttachStdout"], true);
     assert_eq!((&shown["Config"]["Cmd"], &shown["Config"]["Volumes"]), (&Value::Null, &json!({})));
     assert_eq!(shown["Config"]["WorkingDir"], "", "the root directory is nobody's choice");
-    assert_eq!((&shown["HostConfig"]["Dns"], &shown["HostConfig"]["AutoRemove"]), (&json!([]), &json!(true)));
+    assert_eq!(
+        (&shown["HostConfig"]["Dns"], &shown["HostConfig"]["AutoRemove"]),
+        (&json!([]), &json!(true))
+    );
     assert_eq!(shown["HostConfig"]["ReadonlyPaths"], json!(["/proc/sys"]));
 }
 

@@ -33,14 +33,26 @@ fn request_with(field: &str, kind: &str) -> ContainerCreateRequest {
         "string" => &[json!("unlikely")],
         "integer" => &[json!(7)],
         "boolean" => &[json!(true)],
-        "list" => &[json!(["unlikely"]), json!([7, 7]), json!([{"Name": "unlikely", "Path": "/unlikely"}])],
-        "map" => &[json!({"unlikely": "unlikely"}), json!({"1/tcp": {}}), json!({"1/tcp": [{"HostPort": "1"}]})],
+        "list" => &[
+            json!(["unlikely"]),
+            json!([7, 7]),
+            json!([{"Name": "unlikely", "Path": "/unlikely"}]),
+        ],
+        "map" => &[
+            json!({"unlikely": "unlikely"}),
+            json!({"1/tcp": {}}),
+            json!({"1/tcp": [{"HostPort": "1"}]}),
+        ],
         other => panic!("{other} is no type of the specification"),
     };
     let bodies = samples.iter().map(|sample| {
-        field.replace('*', "bridge").rsplit('.').fold(sample.clone(), |value, name| json!({ name: value }))
+        field
+            .replace('*', "bridge")
+            .rsplit('.')
+            .fold(sample.clone(), |value, name| json!({ name: value }))
     });
-    let mut requests = bodies.filter_map(|body| decode::from_value::<ContainerCreateRequest>(&body).ok());
+    let mut requests =
+        bodies.filter_map(|body| decode::from_value::<ContainerCreateRequest>(&body).ok());
     requests.next().unwrap_or_else(|| panic!("no sample fits {field}"))
 }
 
@@ -53,20 +65,31 @@ fn every_field_is_understood_or_refused_by_name() {
             None => understood.push(field),
             Some(named) => {
                 let field = field.replace('*', "bridge");
-                assert!(named.starts_with(&field) || field.starts_with(&named), "{field} is refused as {named}");
+                assert!(
+                    named.starts_with(&field) || field.starts_with(&named),
+                    "{field} is refused as {named}"
+                );
             }
         }
     }
-    let operational: Vec<String> =
-        OPERATIONAL.iter().map(|name| format!("NetworkingConfig.EndpointsConfig.*.{name}")).collect();
+    let operational: Vec<String> = OPERATIONAL
+        .iter()
+        .map(|name| format!("NetworkingConfig.EndpointsConfig.*.{name}"))
+        .collect();
     for field in &understood {
         let listed = ACCEPTED.iter().any(|(name, _)| name == field);
-        assert!(listed || operational.iter().any(|name| name == field), "{field} is dropped silently");
+        assert!(
+            listed || operational.iter().any(|name| name == field),
+            "{field} is dropped silently"
+        );
     }
     for (field, _) in ACCEPTED.iter().filter(|(_, how)| matches!(how, Any)) {
         // The sample of the map of endpoints names a network, which is refused.
         let judged = *field == "NetworkingConfig.EndpointsConfig";
-        assert!(judged || understood.contains(field), "{field} is listed as understood and refused");
+        assert!(
+            judged || understood.contains(field),
+            "{field} is listed as understood and refused"
+        );
     }
 }
 
@@ -106,16 +129,31 @@ fn defaults_spelled_out_are_no_wishes() {
 fn wishes_are_named_with_what_tells_more() {
     for (body, expected) in [
         (json!({"HostConfig": {"NetworkMode": "mine"}}), "HostConfig.NetworkMode \"mine\""),
-        (json!({"HostConfig": {"NetworkMode": "container:x"}}), "HostConfig.NetworkMode \"container:x\""),
-        (json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy.Name \"always\""),
-        (json!({"HostConfig": {"LogConfig": {"Type": "journald"}}}), "HostConfig.LogConfig.Type \"journald\""),
+        (
+            json!({"HostConfig": {"NetworkMode": "container:x"}}),
+            "HostConfig.NetworkMode \"container:x\"",
+        ),
+        (
+            json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}),
+            "HostConfig.RestartPolicy.Name \"always\"",
+        ),
+        (
+            json!({"HostConfig": {"LogConfig": {"Type": "journald"}}}),
+            "HostConfig.LogConfig.Type \"journald\"",
+        ),
         (json!({"hostconfig": {"privileged": true}}), "HostConfig.Privileged"),
         (json!({"HostConfig": {"MaskedPaths": []}}), "HostConfig.MaskedPaths"),
         (json!({"HostConfig": {"ReadonlyPaths": []}}), "HostConfig.ReadonlyPaths"),
         (json!({"HostConfig": {"MemorySwappiness": 0}}), "HostConfig.MemorySwappiness"),
         (json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test"),
-        (json!({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}), "NetworkingConfig.EndpointsConfig.mine"),
-        (json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["a"]}}}}), "NetworkingConfig.EndpointsConfig.bridge.Aliases"),
+        (
+            json!({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}),
+            "NetworkingConfig.EndpointsConfig.mine",
+        ),
+        (
+            json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["a"]}}}}),
+            "NetworkingConfig.EndpointsConfig.bridge.Aliases",
+        ),
         (
             json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:0a:04:00:02"}}}}),
             "NetworkingConfig.EndpointsConfig.bridge.MacAddress",

@@ -1,0 +1,224 @@
+//! The contract with clients that search in texts and act on statuses: every error of the engine, word for word.
+
+use engine::Error;
+use engine::error::Cause;
+
+use super::*;
+
+/// The definition of [`Error`]: it is `non_exhaustive`, so the compiler does not tell when a variant is new.
+const DEFINITION: &str = include_str!("../../../../engine/src/error.rs");
+
+fn text(given: &str) -> String {
+    given.to_owned()
+}
+
+fn cause(given: &str) -> Cause {
+    given.into()
+}
+
+/// Each variant with its status and text.
+fn contract() -> Vec<(Error, u16, &'static str)> {
+    vec![
+        (Error::NoSuchContainer(text("web")), 404, "No such container: web"),
+        (Error::AmbiguousContainer(text("ab")), 400, "multiple IDs found with provided prefix: ab"),
+        (Error::EmptyContainerRef, 400, "container name or ID cannot be empty"),
+        (Error::NoSuchImage(text("nginx:latest")), 404, "No such image: nginx:latest"),
+        (
+            Error::NoSuchPlatform { image: text("nginx"), platform: text("linux/arm64") },
+            404,
+            "image with reference nginx was found but does not provide the specified platform (linux/arm64)",
+        ),
+        (
+            Error::NameInUse { name: text("web"), id: text("0123") },
+            409,
+            "Conflict. The container name \"/web\" is already in use by container \"0123\". You have to remove (or rename) that container to be able to reuse that name.",
+        ),
+        (Error::NoCommand, 400, "no command specified"),
+        (Error::InvalidParameter(text("invalid signal: X")), 400, "invalid signal: X"),
+        (
+            Error::NoSuchUser {
+                user: text("u"),
+                reason: text("no matching entries in passwd file"),
+            },
+            400,
+            "unable to find user u: no matching entries in passwd file",
+        ),
+        (
+            Error::unsupported("HostConfig.Memory"),
+            501,
+            "HostConfig.Memory is not supported by nerdctld",
+        ),
+        (Error::NotRunning(text("0123")), 409, "container 0123 is not running"),
+        (Error::StartPaused, 409, "cannot start a paused container, try unpause instead"),
+        (Error::StartRemoving, 409, "container is marked for removal and cannot be started"),
+        (
+            Error::AttachPaused(text("web")),
+            409,
+            "container web is paused, unpause the container before attach",
+        ),
+        (
+            Error::AttachRestarting(text("web")),
+            409,
+            "container web is restarting, wait until the container is running",
+        ),
+        (Error::NotModified, 304, "nothing to do"),
+        (
+            Error::CannotKill {
+                container: text("web"),
+                source: Box::new(Error::NotRunning(text("0123"))),
+            },
+            409,
+            "cannot kill container: web: container 0123 is not running",
+        ),
+        (
+            Error::CannotStop {
+                container: text("web"),
+                source: Box::new(Error::InvalidParameter(text("invalid signal: X"))),
+            },
+            400,
+            "cannot stop container: web: invalid signal: X",
+        ),
+        (
+            Error::CannotRemove {
+                container: text("web"),
+                reason: "container is running: stop the container before removing or force remove",
+            },
+            409,
+            "cannot remove container \"web\": container is running: stop the container before removing or force remove",
+        ),
+        (
+            Error::RemovalInProgress(text("web")),
+            409,
+            "removal of container web is already in progress",
+        ),
+        (
+            Error::StartFailed {
+                message: text("exec: \"x\": executable file not found in $PATH"),
+                exit_code: 127,
+            },
+            400,
+            "failed to create task for container: exec: \"x\": executable file not found in $PATH",
+        ),
+        (
+            Error::Networking { source: cause("no bridge") },
+            500,
+            "failed to set up container networking: no bridge",
+        ),
+        (
+            Error::ManagedByKubernetes {
+                verb: "stop",
+                container: text("c"),
+                namespace: text("n"),
+                pod: text("p"),
+            },
+            409,
+            "cannot stop container c: it belongs to the Kubernetes pod n/p, which the kubelet manages; use kubectl delete pod --namespace n p",
+        ),
+        (Error::NoStreamSelected, 400, "must specify at least one of 'stdout' or 'stderr'"),
+        (
+            Error::LogsOfDead,
+            409,
+            "can not get logs from container which is dead or marked for removal",
+        ),
+        (Error::LogsUnreadable, 501, "configured logging driver does not support reading"),
+        (Error::InvalidDetachKeys(text("x")), 400, "Invalid detach keys (x) provided"),
+        (
+            Error::InvalidReference(text("invalid reference format")),
+            400,
+            "invalid reference format",
+        ),
+        (Error::AmbiguousImage(text("ab")), 404, "ambiguous reference: ab"),
+        (Error::ReservedImageName, 403, "'scratch' is a reserved name"),
+        (
+            Error::PullAccessDenied {
+                name: text("x/y"),
+                detail: text(": denied: requested access to the resource is denied"),
+            },
+            404,
+            "pull access denied for x/y, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+        ),
+        (
+            Error::ManifestNotFound { reference: text("docker.io/library/x:1") },
+            404,
+            "failed to resolve reference \"docker.io/library/x:1\": docker.io/library/x:1: not found",
+        ),
+        (
+            Error::NoMatchingManifest { platform: text("linux/arm64/v8") },
+            404,
+            "no matching manifest for linux/arm64/v8 in the manifest list entries: no match for platform in manifest: not found",
+        ),
+        (
+            Error::Unauthorized(text("unauthorized: incorrect username or password")),
+            401,
+            "unauthorized: incorrect username or password",
+        ),
+        (Error::TooManyRequests(text("wait")), 429, "toomanyrequests: wait"),
+        (Error::Registry { message: text("denied"), class: Class::Forbidden }, 403, "denied"),
+        (Error::BadContent(text("unexpected digest")), 400, "unexpected digest"),
+        (
+            Error::ImageInUse {
+                image: text("x"),
+                force: "must be forced",
+                reason: text("image is being used by stopped container 0123456789ab"),
+            },
+            409,
+            "conflict: unable to delete x (must be forced) - image is being used by stopped container 0123456789ab",
+        ),
+        (
+            Error::ContainerdUnavailable {
+                address: text("/c.sock"),
+                source: cause("connection refused"),
+            },
+            503,
+            "cannot connect to containerd at /c.sock; is it running?: connection refused",
+        ),
+        (
+            Error::NotLoaded,
+            503,
+            "nerdctld is still reading containerd's state; try again in a moment",
+        ),
+        (Error::ShuttingDown, 503, "the daemon is shutting down"),
+        (Error::failed("do this", cause("disk full")), 500, "do this: disk full"),
+    ]
+}
+
+/// Names of the variants, as the definition has them.
+fn defined() -> Vec<&'static str> {
+    let (_, rest) = DEFINITION.split_once("pub enum Error {\n").unwrap();
+    let (body, _) = rest.split_once("\n}\n").unwrap();
+    let variants = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(char::is_uppercase));
+    variants.map(|line| line.split(['(', ' ', ',']).next().unwrap()).collect()
+}
+
+#[test]
+fn every_error_of_the_engine_has_its_text_and_status() {
+    let mut told = Vec::new();
+    for (error, status, text) in contract() {
+        let debug = format!("{error:?}");
+        let name = debug.split(['(', ' ', ',']).next().unwrap().to_owned();
+        let error = ApiError::from(error);
+        assert_eq!((error.status().as_u16(), error.message().as_str()), (status, text), "{name}");
+        told.push(name);
+    }
+    let missing: Vec<_> =
+        defined().into_iter().filter(|name| !told.iter().any(|known| known == name)).collect();
+    assert!(missing.is_empty(), "the contract says nothing about {missing:?}");
+}
+
+#[test]
+fn errors_are_exactly_json() {
+    let reply = ApiError::from(Error::NoSuchContainer(text("<web>"))).into_reply();
+    assert_eq!(reply.headers[http::header::CONTENT_TYPE], "application/json");
+    let crate::api::reply::Content::Full(bytes) = reply.content else { panic!("a body") };
+    assert_eq!(&bytes[..], b"{\"message\":\"No such container: <web>\"}\n");
+}
+
+#[test]
+fn nothing_to_do_has_no_body() {
+    let reply = ApiError::from(Error::NotModified).into_reply();
+    assert_eq!(reply.status, StatusCode::NOT_MODIFIED);
+    assert!(matches!(reply.content, crate::api::reply::Content::Full(bytes) if bytes.is_empty()));
+}
