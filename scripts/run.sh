@@ -31,8 +31,17 @@ done
 [ -n "$docker" ] || { echo 'run.sh: no docker CLI (apt-get install docker.io, or Go for make setup)' >&2; exit 1; }
 
 mkdir -p "$files"/{certs.d/docker.io,cni/net.d,registry}
-started=() had_bridge=0
-[ ! -e /sys/class/net/nerdctl0 ] || had_bridge=1
+started=() had_network=0
+! { [ -e /sys/class/net/nerdctl0 ] || iptables-save 2>/dev/null | grep -q CNI-; } || had_network=1
+
+# The bridge, and what the CNI plugins leave for the next container.
+remove_network() {
+  ip link del nerdctl0 2>/dev/null || true
+  local table
+  for table in filter nat; do
+    iptables-save -t "$table" | grep -v CNI- | iptables-restore
+  done
+}
 
 stop() {
   trap '' INT TERM
@@ -53,7 +62,7 @@ stop() {
     for pid in $(cat /run/nerdctld/containerd-"$(printf %s "$files/data" | sha256sum | cut -c1-8)"/containerd.pid 2>/dev/null); do
       kill "$pid" 2>/dev/null || true
     done
-    [ "$had_bridge" = 1 ] || ip link del nerdctl0 2>/dev/null || true
+    [ "$had_network" = 1 ] || remove_network
   fi
 }
 

@@ -140,7 +140,7 @@ fn a_half_closed_connection_still_gets_output(rig: &Rig) -> Result<()> {
 fn input_stays_open_unless_asked_for_once(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     let container = interactive(&api, "while read line; do echo got $line; done", |body| {
-        body["StdinOnce"] = json!(false)
+        body["StdinOnce"] = json!(false);
     })?;
     container.start()?;
     for name in ["one", "two"] {
@@ -256,7 +256,7 @@ fn read_until(stream: &mut BufReader<UnixStream>, text: &str) -> Result<String> 
 fn a_terminal_is_raw(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     let container = interactive(&api, "tty; echo err >&2; read line; echo got $line", |body| {
-        body["Tty"] = json!(true)
+        body["Tty"] = json!(true);
     })?;
     let (_, mut stream) = container.attach(ALL)?;
     container.start()?;
@@ -278,7 +278,7 @@ fn detach_keys_end_the_connection_only(rig: &Rig) -> Result<()> {
         ("&detachKeys=a,b,c", b"abc"),
     ] {
         let container = interactive(&api, "while read line; do echo got $line; done", |body| {
-            body["Tty"] = json!(true)
+            body["Tty"] = json!(true);
         })?;
         let (_, mut stream) = container.attach(&format!("{ALL}{query}"))?;
         container.start()?;

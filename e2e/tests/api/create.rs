@@ -1,7 +1,7 @@
 //! What create takes, keeps and refuses, and how inspect shows it.
 
 use e2e::api::{BUSYBOX, script_body};
-use e2e::{Context as _, Result, Rig, Test, ensure, tests, unique};
+use e2e::{Context as _, Result, Rig, Test, ensure, tests};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -12,22 +12,11 @@ pub(crate) const TESTS: &[Test] = tests![
     the_process_gets_what_was_asked,
     the_image_gives_what_is_not_asked,
     users_and_groups_by_name_and_number,
-    an_unknown_user_is_refused,
     keys_of_any_case_nulls_and_unknown_keys_pass,
-    malformed_bodies_are_refused,
-    odd_content_types_are_refused,
-    bodies_over_the_bound_are_refused.ours_only(),
-    senseless_requests_are_refused,
-    an_unknown_image_is_the_cue_to_pull,
-    bad_names_are_refused,
-    a_taken_name_is_refused,
-    a_failed_create_leaves_no_name,
     long_labels_come_back,
-    labels_that_steer_others_are_refused.ours_only(),
     strings_pass_for_lists.ours_only(),
     networks_none_host_and_bridge,
     a_name_in_the_path_may_have_a_slash,
-    an_ambiguous_prefix_is_refused,
 ];
 
 fn create_answers_with_id_and_warnings(rig: &Rig) -> Result<()> {
@@ -391,26 +380,6 @@ fn users_and_groups_by_name_and_number(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-fn an_unknown_user_is_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    api.have(BUSYBOX)?;
-    let name = unique("stranger");
-    let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "User": "nobody-has-this"});
-    let mut response = api.post_json(&format!("/containers/create?name={name}"), &body)?;
-    if response.status() == 201 {
-        // dockerd finds out at the start, and forgets whose fault it is.
-        response = api.post(&format!("/containers/{name}/start"))?;
-        api.delete(&format!("/containers/{name}"))?.expect(204)?;
-    }
-    ensure!(matches!(response.status(), 400 | 500), "{}", response.text());
-    let message = response.message();
-    ensure!(
-        message.contains("unable to find user nobody-has-this: no matching entries in passwd file"),
-        "{message}"
-    );
-    Ok(())
-}
-
 fn keys_of_any_case_nulls_and_unknown_keys_pass(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
@@ -433,150 +402,6 @@ fn keys_of_any_case_nulls_and_unknown_keys_pass(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-fn malformed_bodies_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    let create = |body: &str| {
-        api.send(
-            &api.request("POST", "/containers/create")
-                .header("Content-Type", "application/json")
-                .bytes(body),
-        )
-    };
-    for (body, words) in [
-        ("{", "invalid JSON"),
-        ("nonsense", "invalid JSON"),
-        ("[]", "invalid JSON"),
-        ("\"x\"", "invalid JSON"),
-        (r#"{"Image":5}"#, "invalid JSON"),
-        (r#"{"Image":"busybox","Tty":"yes"}"#, "invalid JSON"),
-        (r#"{"Image":"busybox","HostConfig":[]}"#, "invalid JSON"),
-        (r#"{"Image":"busybox"} trailing"#, "unexpected content after JSON"),
-        ("", "EOF"),
-        ("null", "config cannot be empty in order to create a container"),
-        ("{}", "config cannot be empty in order to create a container"),
-        (r#"{"HostConfig":{}}"#, "config cannot be empty in order to create a container"),
-    ] {
-        let message = create(body)?.expect_error(400).with_context(|| format!("body {body:?}"))?;
-        ensure!(message.contains(words), "body {body:?}: {message}");
-    }
-    Ok(())
-}
-
-fn odd_content_types_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    api.have(BUSYBOX)?;
-    let body = json!({"Image": BUSYBOX}).to_string();
-    for (content_type, words) in [
-        (
-            Some("text/plain"),
-            "unsupported Content-Type header (text/plain): must be 'application/json'",
-        ),
-        (Some("application/x-www-form-urlencoded"), "unsupported Content-Type header"),
-        (Some("application/json; ="), "malformed Content-Type header"),
-        (None, "Content-Type"),
-    ] {
-        let mut request = api.request("POST", "/containers/create");
-        if let Some(content_type) = content_type {
-            request = request.header("Content-Type", content_type);
-        }
-        let message = api
-            .send(&request.bytes(body.clone()))?
-            .expect_error(400)
-            .with_context(|| format!("{content_type:?}"))?;
-        ensure!(message.contains(words), "{content_type:?}: {message}");
-    }
-    Ok(())
-}
-
-fn bodies_over_the_bound_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    let body = json!({"Image": BUSYBOX, "Cmd": ["x".repeat(64 << 20)]});
-    let mut connection = api.connect()?;
-    // The daemon may hang up before it has read all of it, but not before it has answered.
-    let _ = connection.send(&api.request("POST", "/containers/create").json(&body));
-    let head = connection.head()?;
-    ensure!((400..500).contains(&head.status), "{head:?}");
-    ensure!(api.answers());
-    Ok(())
-}
-
-fn senseless_requests_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    api.have("hello-world:latest")?;
-    let create = |body: Value| api.post_json("/containers/create", &body);
-    let message = create(json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"AutoRemove": true, "RestartPolicy": {"Name": "always"}}}))?.expect_error(400)?;
-    ensure!(message == "can't create 'AutoRemove' container with restart policy", "{message}");
-    for (image, status) in [("UPPER", 400), ("a b", 400)] {
-        let message = create(json!({"Image": image, "Cmd": ["true"]}))?
-            .expect_error(status)
-            .with_context(|| image.to_owned())?;
-        ensure!(!message.is_empty());
-    }
-    let message = create(json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"RestartPolicy": {"Name": "sometimes"}}}))?.expect_error(400)?;
-    ensure!(message.contains("sometimes"), "{message}");
-    Ok(())
-}
-
-fn an_unknown_image_is_the_cue_to_pull(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    for (image, shown) in [
-        ("nobody-has-this", "nobody-has-this:latest"),
-        ("a/b:1", "a/b:1"),
-        ("localhost:5000/x", "localhost:5000/x:latest"),
-    ] {
-        let message = api
-            .post_json("/containers/create", &json!({"Image": image, "Cmd": ["true"]}))?
-            .expect_error(404)?;
-        ensure!(message == format!("No such image: {shown}"), "{message}");
-    }
-    Ok(())
-}
-
-fn bad_names_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    api.have(BUSYBOX)?;
-    for name in ["a", "-x", "_x", "a%20b", "a%2Fb", "%2F", "x%0A"] {
-        let response =
-            api.post_json(&format!("/containers/create?name={name}"), &json!({"Image": BUSYBOX}))?;
-        let message = response.expect_error(400).with_context(|| name.to_owned())?;
-        ensure!(
-            message.starts_with("Invalid container name (")
-                && message.ends_with("), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
-            "{message}"
-        );
-    }
-    Ok(())
-}
-
-fn a_taken_name_is_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    let first = api.create(script_body("true"))?;
-    let again = api.post_json(
-        &format!("/containers/create?name={}", first.name),
-        &json!({"Image": BUSYBOX, "Cmd": ["true"]}),
-    )?;
-    let message = again.expect_error(409)?;
-    let text = format!(
-        "Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
-        first.name, first.id
-    );
-    ensure!(message == text, "{message}");
-    first.remove()?;
-    api.create_named(&first.name, script_body("true"))?;
-    Ok(())
-}
-
-fn a_failed_create_leaves_no_name(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    let name = unique("failed");
-    let path = format!("/containers/create?name={name}");
-    api.post_json(&path, &json!({"Image": "nobody-has-this"}))?.expect_error(404)?;
-    api.post_json(&path, &json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"NetworkMode": "nobody-has-this-net"}}))?;
-    api.delete(&format!("/containers/{name}"))?;
-    api.create_named(&name, script_body("true"))?;
-    Ok(())
-}
-
 fn long_labels_come_back(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     let labels = json!({
@@ -594,27 +419,6 @@ fn long_labels_come_back(rig: &Rig) -> Result<()> {
     );
     let row = container.listed()?.context("not listed")?;
     ensure!(row["Labels"] == labels, "{}", row["Labels"]);
-    Ok(())
-}
-
-fn labels_that_steer_others_are_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    api.have(BUSYBOX)?;
-    for label in [
-        "nerdctl/networks",
-        "containerd.io/restart.status",
-        "io.containerd.x",
-        "io.cri-containerd.kind",
-        "io.kubernetes.pod.name",
-    ] {
-        let mut body = json!({"Image": BUSYBOX, "Cmd": ["true"]});
-        body["Labels"][label] = json!("x");
-        let message = api
-            .post_json("/containers/create", &body)?
-            .expect_error(400)
-            .with_context(|| label.to_owned())?;
-        ensure!(message.contains(label), "{message}");
-    }
     Ok(())
 }
 
@@ -699,26 +503,5 @@ fn a_name_in_the_path_may_have_a_slash(rig: &Rig) -> Result<()> {
     }
     let message = api.get("/containers/nobody-has-this/json")?.expect_error(404)?;
     ensure!(message == "No such container: nobody-has-this", "{message}");
-    Ok(())
-}
-
-fn an_ambiguous_prefix_is_refused(rig: &Rig) -> Result<()> {
-    let api = rig.host()?.api();
-    // Seventeen ids have two with the same first digit.
-    let containers =
-        (0..17).map(|_| api.create(script_body("true"))).collect::<Result<Vec<_>>>()?;
-    let mut firsts: Vec<&str> = containers.iter().map(|container| &container.id[..1]).collect();
-    firsts.sort_unstable();
-    let twice =
-        firsts.windows(2).find(|pair| pair[0] == pair[1]).context("17 ids and 16 digits")?[0];
-    for (method, rest) in [("GET", "/json"), ("POST", "/start"), ("DELETE", "")] {
-        let message = api
-            .send(&api.request(method, &format!("/containers/{twice}{rest}")))?
-            .expect_error(400)?;
-        ensure!(
-            message == format!("multiple IDs found with provided prefix: {twice}"),
-            "{message}"
-        );
-    }
     Ok(())
 }

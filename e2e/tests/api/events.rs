@@ -285,13 +285,16 @@ fn images_come_and_go(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
+/// Keys and values.
+type Filters<'a> = &'a [(&'a str, &'a str)];
+
 fn filters_choose(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     let (name, label) = (unique("choose"), unique("label"));
     let mut body = script_body("exit 7");
     body["Labels"] = json!({"mark": label});
     let mark = format!("mark={label}");
-    let expected: &[(&[(&str, &str)], &[&str])] = &[
+    let expected: &[(Filters<'_>, &[&str])] = &[
         (&[("container", &name)], &["create", "start", "die", "destroy"]),
         (&[("label", &mark)], &["create", "start", "die", "destroy"]),
         (&[("label", &mark), ("event", "die")], &["die"]),

@@ -15,6 +15,7 @@ mod images;
 mod interop;
 mod lists;
 mod logs;
+mod refused;
 mod resilience;
 mod rig;
 mod startup;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         system::TESTS,
         images::TESTS,
         create::TESTS,
+        refused::TESTS,
         containers::TESTS,
         logs::TESTS,
         attach::TESTS,
