@@ -24,6 +24,7 @@
 //! written, because nerdctl itself does not tolerate ours.
 
 mod file;
+mod mistake;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use names::Namespace;
 use crate::cli::Cli;
 use crate::managed;
 use file::File;
+pub(crate) use mistake::{Mistake, Mistakes};
 
 /// Where nerdctl looks for CNI plugins, in its order (nerdctl `pkg/defaults/cni_linux.go`).
 const CNI_PLUGIN_FOLDERS: &[&str] = &[
@@ -117,85 +119,6 @@ pub(crate) struct Config {
     pub(crate) buildkit_host: Option<String>,
     /// End after so long without a client.
     pub(crate) idle_exit: Option<Duration>,
-}
-
-/// One thing that is wrong in the configuration.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum Mistake {
-    /// A listener of a kind that does not exist, or not yet.
-    #[error("{origin}: cannot listen on {value:?}: {reason}")]
-    Listen {
-        /// The flag.
-        origin: &'static str,
-        /// As typed.
-        value: String,
-        /// What is wrong, and what to write instead.
-        reason: &'static str,
-    },
-    /// A path that depends on where the daemon was started.
-    #[error("{origin}: {value:?} must be an absolute path")]
-    RelativePath {
-        /// Flag, variable or key.
-        origin: String,
-        /// As given.
-        value: String,
-    },
-    /// containerd's address is something else than a Unix socket.
-    #[error(
-        "{origin}: {value:?} must be the absolute path of containerd's socket, with or without unix://, or \"managed\""
-    )]
-    Containerd {
-        /// Flag, variable or key.
-        origin: String,
-        /// As given.
-        value: String,
-    },
-    /// A value with rules of its own.
-    #[error("{origin}: {value:?}: {reason}")]
-    Invalid {
-        /// Flag, variable or key.
-        origin: String,
-        /// As given.
-        value: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Nobody in `/etc/group` has that name.
-    #[error("--group: there is no group {0:?}")]
-    NoSuchGroup(String),
-    /// The file cannot be read.
-    #[error("cannot read {path}: {reason}")]
-    UnreadableFile {
-        /// Which.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The file is no TOML, or a key we know has another type.
-    #[error("{path}: {reason}")]
-    BadFile {
-        /// Which.
-        path: String,
-        /// The parser's words.
-        reason: String,
-    },
-    /// As a user, without the variable that says where sockets go.
-    #[error(
-        "XDG_RUNTIME_DIR is not set, so there is no place for a user's sockets: set it, or run as root"
-    )]
-    NoRuntimeDir,
-    /// As a user, without a home.
-    #[error("neither HOME nor {0} is set: set one, or pass --data-root and --config")]
-    NoHome(&'static str),
-}
-
-/// Everything that is wrong, one line each.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration has mistakes:{}", lines(.0))]
-pub(crate) struct Mistakes(pub(crate) Vec<Mistake>);
-
-fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
 }
 
 /// Where values come from besides the command line; a test has its own.
@@ -283,7 +206,7 @@ impl Reader<'_> {
         match File::parse(&text) {
             Ok(file) => self.file = file,
             Err(reason) => {
-                self.mistakes.push(Mistake::BadFile { path: path.display().to_string(), reason })
+                self.mistakes.push(Mistake::BadFile { path: path.display().to_string(), reason });
             }
         }
     }

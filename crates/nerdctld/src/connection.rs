@@ -14,10 +14,11 @@
 
 mod hijack;
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,9 +79,7 @@ where
     let handle = Arc::new(Handle { crowded, hijack: Mutex::default() });
     let service = service_fn(|request| {
         let response = respond(request, Arc::clone(&handle));
-        let boxed: Pin<Box<dyn Future<Output = Result<_, std::convert::Infallible>> + Send>> =
-            Box::pin(async move { Ok(response.await) });
-        boxed
+        begun(Box::pin(async move { Ok(response.await) }))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -116,6 +115,20 @@ where
                 () = hijack.run(stream, parts.read_buf) => {}
             }
         }
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
+
+/// Poll an answer once, so that the work of a finishing request begins.
+///
+/// hyper reads on before it polls a handler; where a client sends its request and closes at once, it finds the end of
+/// input and drops a handler that has never run. dockerd has begun by then, and so must a change here.
+fn begun(mut answering: Answering) -> Answering {
+    // hyper polls it again at once, with its own waker.
+    match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Box::pin(std::future::ready(answer)),
+        Poll::Pending => answering,
     }
 }
 

@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum ListenError {
     /// Another process answers on the socket.
     #[error(
         "{path}: another daemon is listening on this socket; stop it, or choose another with --socket"
@@ -97,7 +97,7 @@ pub(crate) struct Listener {
 ///
 /// # Errors
 /// The first that cannot be opened; those opened before are closed and their files removed.
-pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, Error> {
+pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let mut inherited = inherited::Inherited::from_environment();
     let mut listeners = Vec::new();
     for address in &config.listen {
@@ -215,7 +215,7 @@ pub(crate) async fn accept<F, Fut>(
         match accepted {
             // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
             Ok((stream, _)) => {
-                drop(connections.0.tracker.spawn(serve(stream, connections.enter())))
+                connections.0.tracker.spawn(serve(stream, connections.enter()));
             }
             // The client left between connect and accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -94,7 +94,7 @@ disabled_plugins = [
 
 /// Why there is no managed containerd.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum ManagedError {
     /// A file or folder could not be made.
     #[error("cannot {doing} {path}")]
     Io {
@@ -182,7 +182,7 @@ impl Running {
 }
 
 /// Find it, or start it, and wait until it answers.
-async fn ensure(layout: &Layout) -> Result<Running, Error> {
+async fn ensure(layout: &Layout) -> Result<Running, ManagedError> {
     if let Some(found) = answering(layout).await {
         return Ok(found);
     }
@@ -232,20 +232,20 @@ fn still_starting(layout: &Layout) -> Option<(OwnedFd, i32)> {
     command_line.split(|byte| *byte == 0).any(|argument| argument == config).then_some(watched)
 }
 
-fn prepare(layout: &Layout) -> Result<(), Error> {
+fn prepare(layout: &Layout) -> Result<(), ManagedError> {
     for folder in [layout.root.as_path(), layout.pid_file.parent().unwrap_or(&layout.state)] {
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
     }
     fs::write(&layout.config, layout.config_text()).map_err(failed("write", &layout.config))
 }
 
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ManagedError {
     let path = path.to_owned();
-    move |source| Error::Io { doing, path, source }
+    move |source| ManagedError::Io { doing, path, source }
 }
 
 /// A lock on the folder of the root, let go when the descriptor closes.
-async fn lock(layout: &Layout) -> Result<fs::File, Error> {
+async fn lock(layout: &Layout) -> Result<fs::File, ManagedError> {
     let folder = fs::File::open(&layout.root).map_err(failed("open", &layout.root))?;
     loop {
         match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
@@ -257,8 +257,8 @@ async fn lock(layout: &Layout) -> Result<fs::File, Error> {
     }
 }
 
-fn start(layout: &Layout) -> Result<Running, Error> {
-    let ourselves = std::env::current_exe().map_err(Error::Spawn)?;
+fn start(layout: &Layout) -> Result<Running, ManagedError> {
+    let ourselves = std::env::current_exe().map_err(ManagedError::Spawn)?;
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -278,25 +278,31 @@ fn start(layout: &Layout) -> Result<Running, Error> {
         .stdout(log)
         .stderr(second)
         .spawn()
-        .map_err(Error::Spawn)?;
+        .map_err(ManagedError::Spawn)?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     fs::write(&layout.pid_file, pid.to_string()).map_err(failed("write", &layout.pid_file))?;
     Ok(Running::Child(child, pid))
 }
 
-async fn wait_until_it_answers(layout: &Layout, mut running: Running) -> Result<Running, Error> {
+async fn wait_until_it_answers(
+    layout: &Layout,
+    mut running: Running,
+) -> Result<Running, ManagedError> {
     let deadline = tokio::time::Instant::now() + SOCKET_PATIENCE;
     loop {
         if UnixStream::connect(&layout.socket).await.is_ok() {
             return Ok(running);
         }
-        if let Running::Child(child, _) = &mut running {
-            if let Ok(Some(status)) = child.try_wait() {
-                return Err(Error::Ended { status: status.to_string(), log: layout.log.clone() });
-            }
+        if let Running::Child(child, _) = &mut running
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            return Err(ManagedError::Ended {
+                status: status.to_string(),
+                log: layout.log.clone(),
+            });
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(Error::Silent {
+            return Err(ManagedError::Silent {
                 pid: running.pid(),
                 socket: layout.socket.clone(),
                 log: layout.log.clone(),

@@ -72,7 +72,7 @@ impl Edge {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: docker\r\n{headers}{length}Connection: close\r\n\r\n"
         );
-        seen(&self.send(false, &[head.as_bytes(), body].concat()).await)
+        take_apart(&self.send(false, &[head.as_bytes(), body].concat()).await)
     }
 
     async fn get(&self, path: &str) -> Seen {
@@ -80,7 +80,7 @@ impl Edge {
     }
 }
 
-fn seen(answer: &str) -> Seen {
+fn take_apart(answer: &str) -> Seen {
     let (head, body) =
         answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -272,7 +272,7 @@ async fn a_body_over_the_bound_is_413_and_closes() {
         "POST /containers/create HTTP/1.1\r\nHost: d\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{}",
         chunk.repeat(9)
     );
-    assert_eq!(seen(&edge.send(false, chunked.as_bytes()).await).status, 413);
+    assert_eq!(take_apart(&edge.send(false, chunked.as_bytes()).await).status, 413);
 }
 
 #[tokio::test]
@@ -282,7 +282,7 @@ async fn a_start_takes_no_body() {
     let seen = edge.ask("POST", "/containers/x/start", JSON, b"{\"a\": 1}").await;
     assert_eq!((seen.status, seen.message().as_str()), (400, text));
     let chunked = "POST /containers/x/start HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n";
-    assert_eq!(seen(&edge.send(false, chunked.as_bytes()).await).message(), text);
+    assert_eq!(take_apart(&edge.send(false, chunked.as_bytes()).await).message(), text);
 }
 
 #[tokio::test]
@@ -359,11 +359,12 @@ async fn a_form_is_a_second_query() {
 #[tokio::test]
 async fn too_many_connections_leave_the_pings() {
     let edge = Edge::new();
-    let ping = seen(
+    let ping = take_apart(
         &edge.send(true, b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await,
     );
     assert_eq!(ping.status, 200);
-    let refused = seen(&edge.send(true, b"GET /containers/json HTTP/1.1\r\nHost: d\r\n\r\n").await);
+    let refused =
+        take_apart(&edge.send(true, b"GET /containers/json HTTP/1.1\r\nHost: d\r\n\r\n").await);
     assert_eq!((refused.status, refused.header("Connection")), (503, Some("close")));
     assert!(refused.message().starts_with("nerdctld has too many open connections"));
 }

@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 use rustix::io::FdFlags;
 use tokio::net::UnixListener;
 
-use super::{Error, Listener};
+use super::{ListenError, Listener};
 
 /// The number of the first passed descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: usize = 3;
@@ -26,19 +26,19 @@ impl Inherited {
     ///
     /// # Errors
     /// There are none, there is none with that number, or it is of another kind.
-    pub(crate) fn take(&mut self, number: Option<usize>) -> Result<Vec<Listener>, Error> {
+    pub(crate) fn take(&mut self, number: Option<usize>) -> Result<Vec<Listener>, ListenError> {
         if self.0.len() == 0 {
-            return Err(Error::NothingInherited);
+            return Err(ListenError::NothingInherited);
         }
         let last = FIRST + self.0.len() - 1;
         let numbers = match number {
             None => FIRST..=last,
             Some(number) if number <= last => number..=number,
-            Some(number) => return Err(Error::NotInherited { number, last }),
+            Some(number) => return Err(ListenError::NotInherited { number, last }),
         };
         let mut listeners = Vec::new();
         for number in numbers {
-            let not_unix = |source| Error::NotUnix { number, source };
+            let not_unix = |source| ListenError::NotUnix { number, source };
             if let Some(socket) = self.0.take_unix_listener(number - FIRST).map_err(not_unix)? {
                 let socket = prepare(socket).map_err(not_unix)?;
                 listeners.push(Listener { socket, name: format!("fd://{number}"), _file: None });

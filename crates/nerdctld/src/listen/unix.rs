@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
-use super::{Error, Listener};
+use super::{ListenError, Listener};
 
 /// Connections the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -54,10 +54,10 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// A live socket, a file of another kind, or a failed step.
-pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
-    let failed = |doing| move |source| Error::Io { doing, path: path.to_owned(), source };
+pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenError> {
+    let failed = |doing| move |source| ListenError::Io { doing, path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(|source| Error::Io {
+    fs::create_dir_all(folder).map_err(|source| ListenError::Io {
         doing: "create",
         path: folder.to_owned(),
         source,
@@ -95,33 +95,35 @@ pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, Error> {
 }
 
 /// Remove the socket that a daemon left behind when it was killed.
-fn remove_stale(path: &Path) -> Result<(), Error> {
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(Error::Io { doing: "look at", path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(ListenError::Io { doing: "look at", path: path.to_owned(), source });
+        }
     };
     if !found.file_type().is_socket() {
-        return Err(Error::NotASocket { path: path.to_owned() });
+        return Err(ListenError::NotASocket { path: path.to_owned() });
     }
     match std_net::UnixStream::connect(path) {
-        Ok(_) => Err(Error::InUse { path: path.to_owned() }),
+        Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|source| Error::Io {
+            .map_err(|source| ListenError::Io {
                 doing: "remove the stale socket",
                 path: path.to_owned(),
                 source,
             }),
         // Full backlog (EAGAIN), no permission, …: somebody may be there, so it is not ours to remove.
         Err(source) => {
-            Err(Error::Io { doing: "find out who listens on", path: path.to_owned(), source })
+            Err(ListenError::Io { doing: "find out who listens on", path: path.to_owned(), source })
         }
     }
 }
 
 /// A lock on the folder itself leaves no file behind; it is let go when the descriptor closes.
-fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, Error> {
-    let failed = |error: rustix::io::Errno| Error::Io {
+fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, ListenError> {
+    let failed = |error: rustix::io::Errno| ListenError::Io {
         doing: "lock",
         path: folder.to_owned(),
         source: error.into(),
@@ -135,7 +137,7 @@ fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, Error> {
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(Error::Locked { path: folder.to_owned() })
+    Err(ListenError::Locked { path: folder.to_owned() })
 }
 
 #[cfg(test)]
@@ -175,7 +177,7 @@ mod tests {
         drop(std_net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "std leaves the file, as a killed daemon does");
         let listener = bind(&path, None).unwrap();
-        assert!(matches!(bind(&path, None), Err(Error::InUse { .. })));
+        assert!(matches!(bind(&path, None), Err(ListenError::InUse { .. })));
         tokio::net::UnixStream::connect(&path).await.unwrap();
         drop(listener);
     }
@@ -185,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(bind(&path, None), Err(Error::NotASocket { .. })));
+        assert!(matches!(bind(&path, None), Err(ListenError::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -207,6 +209,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n".repeat(120));
         let error = bind(&path, None).unwrap_err();
-        assert!(matches!(error, Error::Io { doing: "name", .. }), "{error}");
+        assert!(matches!(error, ListenError::Io { doing: "name", .. }), "{error}");
     }
 }
