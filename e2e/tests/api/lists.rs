@@ -48,6 +48,10 @@ impl Three {
         let exited = api.create(body("exit 3", "3"))?;
         exited.start()?;
         exited.wait()?;
+        // dockerd's list may be a moment behind its wait.
+        until(Duration::from_secs(10), "the exit in the list", || {
+            exited.listed().is_ok_and(|row| row.is_some_and(|row| row["State"] == "exited"))
+        })?;
         Ok(Self { label, created, running, exited })
     }
 
