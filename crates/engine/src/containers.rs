@@ -220,6 +220,8 @@ pub struct Container {
     pub image_name: String,
     /// Digest of the image's target at create (`sha256:…`); empty if unknown.
     pub image_id: String,
+    /// Its manifest for the container's platform, if we made the container.
+    pub image_manifest: Option<crate::images::Descriptor>,
     /// When the record was made.
     pub created: Timestamp,
     /// Docker's labels: without nerdctl's and containerd's own (design: they never show).

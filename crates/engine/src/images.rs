@@ -181,8 +181,8 @@ pub struct ResolvedImage {
     pub name: String,
     /// Target digest (index or manifest): Docker's image id.
     pub id: String,
-    /// Digest of the manifest of the platform.
-    pub manifest_digest: String,
+    /// The manifest of the platform.
+    pub manifest: Descriptor,
     /// Platform of the manifest.
     pub platform: Platform,
     /// Its config.

@@ -72,7 +72,8 @@ impl Inventory {
     /// [`Error::NotLoaded`] after ten seconds.
     pub async fn loaded(&self) -> Result<std::sync::Arc<Snapshot>> {
         let mut snapshot = self.snapshot.clone();
-        let loaded = tokio::time::timeout(FIRST_LOAD, snapshot.wait_for(|snapshot| snapshot.loaded)).await;
+        let loaded =
+            tokio::time::timeout(FIRST_LOAD, snapshot.wait_for(|snapshot| snapshot.loaded)).await;
         match loaded {
             Ok(Ok(snapshot)) => Ok(snapshot.clone()),
             Ok(Err(_)) => Err(Error::ShuttingDown),

@@ -121,7 +121,8 @@ impl Engine {
             let recorded = self.record_exit(&entry.container, exit.status, at);
             tokio::join!(drained, recorded);
         }
-        self.inventory().tell(id, Fact::Exited { code: exit.status, at }).await;
+        // Its addresses are gone from the files now.
+        self.inventory().refresh_and_tell(id, Fact::Exited { code: exit.status, at }).await;
         self.exits().end(id, state.generation);
         if container.owner == Owner::Nerdctld {
             self.after_end(container).await;

@@ -22,7 +22,7 @@ use nerdctl_store::labels::{self, ContainerLabels, keys};
 
 use super::{Container, Endpoint, LogDriver, LogSource, MountPoint, Owner, Port, State};
 pub(crate) use details::details;
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, ManifestFact};
 use spec::SlimSpec;
 
 /// Extension: the client's request, verbatim.
@@ -81,6 +81,7 @@ pub fn summary(
         image: if ours { facts.image.clone() } else { record.image.clone() },
         image_name: record.image.clone(),
         image_id: facts.image_id.clone(),
+        image_manifest: facts.manifest.descriptor(),
         created: Timestamp::try_from(record.created_at).unwrap_or(Timestamp::UNIX_EPOCH),
         labels: Arc::new(view.docker_labels()),
         command: if ours { facts.args() } else { view.spec.process.args.clone() },
@@ -172,14 +173,18 @@ impl<'a> View<'a> {
         if self.spec.linux.has_namespace("network") { "none".to_owned() } else { "host".to_owned() }
     }
 
-    /// One for each network, without addresses; a container in another's network has none of its own.
+    /// One for each network, without addresses (nerdctl's id is made of the name; `host` and `none` get theirs alike); a container in another's network has none of its own.
     fn endpoints(&self) -> Vec<Endpoint> {
         let mode = self.network_mode();
         let networks = if self.is_nerdctls() { self.nerdctl.networks.clone() } else { vec![mode] };
         networks
             .into_iter()
             .filter(|network| !network.contains(':'))
-            .map(|network| Endpoint { network, ..Endpoint::default() })
+            .map(|network| Endpoint {
+                network_id: cni::network_id(&network),
+                network,
+                ..Endpoint::default()
+            })
             .collect()
     }
 

@@ -21,7 +21,12 @@ impl Engine {
         if container.snapshotter.is_empty() || container.snapshot_key.is_empty() {
             return Ok(ContainerSize::default());
         }
-        let failed = |error| self.containerd_error(format!("measure the root file system of container {typed}"), error);
+        let failed = |error| {
+            self.containerd_error(
+                format!("measure the root file system of container {typed}"),
+                error,
+            )
+        };
         let snapshotter = self.containerd().snapshotter(&container.snapshotter);
         let own = snapshotter.usage(&container.snapshot_key).await.map_err(failed)?;
         let mut size = ContainerSize { read_write: own.size, root_fs: own.size };

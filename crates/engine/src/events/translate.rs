@@ -30,21 +30,56 @@ pub fn container_event(
     }
 }
 
-/// What Docker says when `fact` took a container from `before` to its present state.
+/// What Docker says when `fact` took a container from `before` to its present state, in Docker's order: networks are
+/// connected before `start`, and disconnected before `die`.
 #[must_use]
-pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Option<Event> {
+pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Vec<Event> {
+    let plain = |action: &str| container_event(container, action, &[]);
     match fact {
-        Fact::Started { .. } => Some(container_event(container, "start", &[])),
+        Fact::Started { .. } => {
+            network_events(container, "connect").chain([plain("start")]).collect()
+        }
         Fact::Exited { code, at } => {
             let ran = before
                 .started_at
                 .map_or(0, |started| at.as_second().saturating_sub(started.as_second()).max(0));
             let extra = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
-            Some(container_event(container, "die", &extra))
+            let die = container_event(container, "die", &extra);
+            network_events(container, "disconnect").chain([die]).collect()
         }
-        Fact::Paused => Some(container_event(container, "pause", &[])),
-        Fact::Resumed => Some(container_event(container, "unpause", &[])),
-        Fact::Oom => Some(container_event(container, "oom", &[])),
-        Fact::StartFailed { .. } | Fact::Removing | Fact::RemovalFailed => None,
+        Fact::Paused => vec![plain("pause")],
+        Fact::Resumed => vec![plain("unpause")],
+        Fact::Oom => vec![plain("oom")],
+        Fact::StartFailed { .. } | Fact::Removing | Fact::RemovalFailed => Vec::new(),
+    }
+}
+
+/// One for each network of the container (moby `daemon/events.go`, `LogNetworkEventWithAttributes`).
+fn network_events(container: &Container, action: &'static str) -> impl Iterator<Item = Event> {
+    container.endpoints.iter().map(move |endpoint| {
+        let attributes = [
+            ("container", container.id.as_str()),
+            ("name", endpoint.network.as_str()),
+            ("type", network_driver(&endpoint.network)),
+        ];
+        Event {
+            kind: EventType::Network,
+            action: action.to_owned(),
+            actor: endpoint.network_id.clone(),
+            attributes: attributes
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+            at: Timestamp::now(),
+        }
+    })
+}
+
+/// The driver that Docker names for a network. Networks that nerdctl makes are bridges unless asked otherwise.
+fn network_driver(network: &str) -> &'static str {
+    match network {
+        "host" => "host",
+        "none" => "null",
+        _ => "bridge",
     }
 }

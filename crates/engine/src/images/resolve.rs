@@ -61,7 +61,7 @@ impl Engine {
         Ok(ResolvedImage {
             name: found.record.name,
             id: target.digest,
-            manifest_digest: runnable.descriptor.digest,
+            manifest: runnable.descriptor,
             platform: runnable.config.platform.clone(),
             config: image_config(config_digest, &bytes)?,
             chain_id: runnable.config.chain_ids.last().cloned().unwrap_or_default(),

@@ -265,7 +265,7 @@ impl Owner {
         // The snapshot first: who hears of it may look at once. Then the event, then those who wait for the state,
         // so that a client that reads events until its wait returns has seen them.
         self.publish();
-        if let Some(event) = life_cycle(&container, &before, &fact) {
+        for event in life_cycle(&container, &before, &fact) {
             self.events.publish(event);
         }
         if let Some(live) = self.containers.get(id) {

@@ -16,7 +16,7 @@ async fn an_image_is_made_ready_to_run() {
     let name = rig.registry.name("app:1");
 
     let image = rig.engine.image_for_create(&name, None).await.unwrap();
-    assert_eq!((&image.name, &image.id, &image.manifest_digest), (&name, &index, &ours.digest));
+    assert_eq!((&image.name, &image.id, &image.manifest.digest), (&name, &index, &ours.digest));
     assert_eq!((&image.chain_id, image.platform.to_string()), (&ours.chain_id, host()));
     assert_eq!(
         (image.config.cmd, image.config.env),

@@ -11,7 +11,7 @@ use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
 use networking::ContainerFiles;
 use networking::hook::{HookEvent, HookSettings};
 
-use crate::containers::record::{FACTS, Facts, LABELS, REQUEST};
+use crate::containers::record::{FACTS, Facts, LABELS, ManifestFact, REQUEST};
 use crate::containers::{ContainerSpec, LogDriver, NetworkMode};
 use crate::images::ResolvedImage;
 use crate::oci::{self, CgroupManager, Effective, HookCalls, ImageFiles, SpecInput};
@@ -180,7 +180,7 @@ impl Draft {
         Facts {
             image: spec.image.clone(),
             image_id: self.image.id.clone(),
-            manifest_digest: self.image.manifest_digest.clone(),
+            manifest: ManifestFact::of(&self.image),
             entrypoint: effective.entrypoint.clone(),
             cmd: effective.cmd.clone(),
             env: effective.env.clone(),

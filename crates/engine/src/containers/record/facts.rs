@@ -8,6 +8,7 @@ use containerd::Any;
 use serde::{Deserialize, Serialize};
 
 use super::FACTS;
+use crate::images::{Descriptor, ResolvedImage};
 
 /// Facts of a container of ours, fixed at creation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,8 +18,8 @@ pub(crate) struct Facts {
     pub(crate) image: String,
     /// Digest of its target: Docker's image id.
     pub(crate) image_id: String,
-    /// Digest of the manifest for the container's platform.
-    pub(crate) manifest_digest: String,
+    /// The image's manifest for the container's platform.
+    pub(crate) manifest: ManifestFact,
     /// Merged from request and image.
     pub(crate) entrypoint: Option<Vec<String>>,
     /// Merged from request and image.
@@ -40,6 +41,39 @@ pub(crate) struct Facts {
     pub(crate) log_options: BTreeMap<String, String>,
     /// `80/tcp`.
     pub(crate) exposed_ports: Vec<String>,
+}
+
+/// A manifest, as a descriptor names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ManifestFact {
+    pub(crate) media_type: String,
+    pub(crate) digest: String,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// `linux/arm64/v8`.
+    pub(crate) platform: String,
+}
+
+impl ManifestFact {
+    /// The manifest of an image, for the platform that was chosen.
+    pub(crate) fn of(image: &ResolvedImage) -> Self {
+        let Descriptor { media_type, digest, size, .. } = image.manifest.clone();
+        Self { media_type, digest, size, platform: image.platform.to_string() }
+    }
+
+    /// The descriptor; none if the record does not say one.
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        let Self { media_type, digest, size, platform } = self.clone();
+        let platform = platform.parse().ok();
+        (!digest.is_empty()).then(|| Descriptor {
+            media_type,
+            digest,
+            size,
+            platform,
+            ..Descriptor::default()
+        })
+    }
 }
 
 impl Facts {
