@@ -102,6 +102,8 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// The user's labels, of any size; already checked against reserved keys.
     pub labels: BTreeMap<String, String>,
+    /// Ports it says it listens on (`80/tcp`), beside the image's; shown, nothing more.
+    pub exposed_ports: Vec<String>,
     /// A terminal.
     pub tty: bool,
     /// Keep stdin open.

@@ -26,6 +26,7 @@ pub(crate) fn container() -> ContainerSpec {
         entrypoint: None,
         working_dir: None,
         labels: BTreeMap::new(),
+        exposed_ports: Vec::new(),
         tty: false,
         open_stdin: false,
         stdin_once: false,

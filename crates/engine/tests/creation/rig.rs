@@ -159,6 +159,7 @@ pub(crate) fn request() -> ContainerSpec {
         entrypoint: None,
         working_dir: None,
         labels: std::collections::BTreeMap::new(),
+        exposed_ports: Vec::new(),
         tty: false,
         open_stdin: false,
         stdin_once: false,

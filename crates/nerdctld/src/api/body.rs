@@ -148,8 +148,18 @@ fn media_type(given: &str) -> Result<String, &'static str> {
         Some((_, subtype)) if !is_token(subtype) => {
             Err("mime: unexpected content after media subtype")
         }
+        // A trailing semicolon is fine, a nameless or valueless parameter is not.
+        Some(_) if parameters(given).any(|(name, value)| !is_token(name) || value.is_empty()) => {
+            Err("mime: invalid media parameter")
+        }
         Some(_) => Ok(base),
     }
+}
+
+/// Name and value of each parameter behind a media type.
+fn parameters(given: &str) -> impl Iterator<Item = (&str, &str)> {
+    let texts = given.split(';').skip(1).map(str::trim).filter(|text| !text.is_empty());
+    texts.map(|text| text.split_once('=').unwrap_or((text, "")))
 }
 
 #[cfg(test)]

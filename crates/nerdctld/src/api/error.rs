@@ -121,7 +121,7 @@ pub(in crate::api) enum Refusal {
     #[error("{NOT_EXPERIMENTAL}")]
     NotExperimental,
     /// An endpoint of Docker's that is not built yet.
-    #[error("nerdctld does not support {method} {route} yet")]
+    #[error("{method} {route} is not supported by nerdctld yet")]
     NotBuilt {
         /// Method.
         method: &'static str,

@@ -1,7 +1,7 @@
 //! `/images`: list, inspect, remove. Pulling is in [`transfer`], how an image looks to a client in [`view`].
 
 pub(in crate::api) mod transfer;
-mod view;
+pub(in crate::api) mod view;
 
 use docker_wire::decode;
 use docker_wire::distribution;

@@ -204,9 +204,9 @@ async fn what_is_not_there_is_refused_in_dockers_words() {
             "POST",
             "/containers/x/exec",
             501,
-            "nerdctld does not support POST /containers/{id}/exec yet",
+            "POST /containers/{id}/exec is not supported by nerdctld yet",
         ),
-        ("GET", "/networks/", 501, "nerdctld does not support GET /networks/ yet"),
+        ("GET", "/networks/", 501, "GET /networks/ is not supported by nerdctld yet"),
     ] {
         let seen = edge.ask(method, path, "", b"").await;
         assert!(

@@ -185,5 +185,5 @@ async fn stopping_closes_idle_connections_and_ends_hijacked_ones() {
     let servers = async {
         tokio::join!(idle_server, taken_server);
     };
-    beside(servers, script).await;
+    Box::pin(beside(servers, script)).await;
 }

@@ -175,6 +175,12 @@ impl Draft {
         })
     }
 
+    /// The request's and the image's, each once.
+    fn exposed_ports(&self) -> Vec<String> {
+        let all = self.image.config.exposed_ports.iter().chain(&self.spec.exposed_ports);
+        all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
     fn facts(&self) -> Facts {
         let (spec, effective) = (&self.spec, &self.effective);
         Facts {
@@ -193,7 +199,7 @@ impl Draft {
             stop_timeout: spec.stop_timeout,
             log_driver: spec.log_driver.as_str().to_owned(),
             log_options: spec.log_options.clone(),
-            exposed_ports: self.image.config.exposed_ports.clone(),
+            exposed_ports: self.exposed_ports(),
         }
     }
 }

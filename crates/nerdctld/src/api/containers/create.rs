@@ -90,6 +90,7 @@ fn spec(
         entrypoint: config.entrypoint.clone(),
         working_dir: optional(&config.working_dir).map(str::to_owned),
         labels: checked_keys("label", &config.labels)?,
+        exposed_ports: config.exposed_ports.keys().cloned().collect(),
         tty: config.tty,
         open_stdin: config.open_stdin,
         stdin_once: config.stdin_once,

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use names::Signal;
 
 use super::create::recorded::{self, Recorded};
+use crate::api::images::view as image_view;
 
 /// An element of the list.
 pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
@@ -33,6 +34,7 @@ pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary
         names: vec![name(container)],
         image: container.image.clone(),
         image_id: container.image_id.clone(),
+        image_manifest_descriptor: container.image_manifest.clone().map(image_view::descriptor),
         command: status::quote_command(program, arguments),
         created: container.created.as_second(),
         ports: port_list(container),
@@ -183,6 +185,7 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         args,
         state: state(&container.state),
         image: container.image_id.clone(),
+        image_manifest_descriptor: container.image_manifest.clone().map(image_view::descriptor),
         resolv_conf_path: details.resolv_conf_path.clone(),
         hostname_path: details.hostname_path.clone(),
         hosts_path: details.hosts_path.clone(),

@@ -81,7 +81,7 @@ fn number(given: u64) -> i64 {
     i64::try_from(given).unwrap_or(i64::MAX)
 }
 
-fn descriptor(target: domain::Descriptor) -> distribution::Descriptor {
+pub(in crate::api) fn descriptor(target: domain::Descriptor) -> distribution::Descriptor {
     let platform = target.platform.map(|platform| distribution::Platform {
         architecture: platform.architecture().to_owned(),
         os: platform.os().to_owned(),
