@@ -4,6 +4,7 @@
 //! an earlier upload of the same name stopped, and containerd compares its digest at the end. What
 //! turns out to be something else is thrown away and fetched again from the start.
 
+use bytes::Bytes;
 use containerd::Labels;
 use containerd::content::{Committed, Ingest, NewIngest, Writer};
 use names::Digest;
@@ -60,12 +61,17 @@ impl<'a> Fetcher<'a> {
             return self.stored(&descriptor.digest).await;
         }
         let digest = parsed(&descriptor.digest)?;
-        let fetched = match Kind::of(&descriptor.media_type) {
-            Kind::Index | Kind::Manifest => {
-                self.repository.manifest(&digest).await.map(|manifest| manifest.bytes)
+        let mut fetched = self.document(descriptor, &digest).await;
+        for _ in 1..TRIES {
+            if !matches!(fetched, Err(registry::Error::DigestMismatch { .. })) {
+                break;
             }
-            _ => self.repository.small_blob(&digest, descriptor.size, MAX_DOCUMENT).await,
-        };
+            tracing::warn!(
+                digest = descriptor.digest,
+                "a document is not what its digest says; asking again"
+            );
+            fetched = self.document(descriptor, &digest).await;
+        }
         let bytes = fetched.map_err(|error| self.remote(error))?;
         if bytes.len() as u64 != descriptor.size {
             let problem = format!(
@@ -77,6 +83,15 @@ impl<'a> Fetcher<'a> {
             return Err(Error::BadContent(problem));
         }
         Ok(bytes.to_vec())
+    }
+
+    async fn document(&self, descriptor: &Descriptor, digest: &Digest) -> registry::Result<Bytes> {
+        match Kind::of(&descriptor.media_type) {
+            Kind::Index | Kind::Manifest => {
+                self.repository.manifest(digest).await.map(|manifest| manifest.bytes)
+            }
+            _ => self.repository.small_blob(digest, descriptor.size, MAX_DOCUMENT).await,
+        }
     }
 
     /// Stores a document that was read, with labels that keep alive what it refers to.
