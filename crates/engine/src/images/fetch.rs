@@ -85,7 +85,11 @@ impl<'a> Fetcher<'a> {
         Ok(bytes.to_vec())
     }
 
-    async fn document(&self, descriptor: &Descriptor, digest: &Digest) -> registry::Result<Bytes> {
+    async fn document(
+        &self,
+        descriptor: &Descriptor,
+        digest: &Digest,
+    ) -> Result<Bytes, registry::Error> {
         match Kind::of(&descriptor.media_type) {
             Kind::Index | Kind::Manifest => {
                 self.repository.manifest(digest).await.map(|manifest| manifest.bytes)
