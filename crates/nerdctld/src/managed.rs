@@ -236,7 +236,7 @@ fn prepare(layout: &Layout) -> Result<(), ManagedError> {
     for folder in [layout.root.as_path(), layout.pid_file.parent().unwrap_or(&layout.state)] {
         fs::create_dir_all(folder).map_err(failed("create", folder))?;
     }
-    fs::write(&layout.config, layout.config_text()).map_err(failed("write", &layout.config))
+    write_whole(&layout.config, &layout.config_text()).map_err(failed("write", &layout.config))
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ManagedError {
@@ -280,8 +280,15 @@ fn start(layout: &Layout) -> Result<Running, ManagedError> {
         .spawn()
         .map_err(ManagedError::Spawn)?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-    fs::write(&layout.pid_file, pid.to_string()).map_err(failed("write", &layout.pid_file))?;
+    write_whole(&layout.pid_file, &pid.to_string()).map_err(failed("write", &layout.pid_file))?;
     Ok(Running::Child(child, pid))
+}
+
+/// Nobody sees half of the file.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
 }
 
 async fn wait_until_it_answers(
