@@ -21,7 +21,6 @@ fn container(phase: Phase) -> Container {
         image_name: "docker.io/library/nginx:latest".to_owned(),
         image_id: format!("sha256:{}", "a".repeat(64)),
         image_manifest: None,
-        image_manifest: None,
         created: at(100),
         labels: Arc::new([("k".to_owned(), "v".to_owned())].into()),
         command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
