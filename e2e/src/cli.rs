@@ -233,7 +233,26 @@ impl Terminal {
     /// # Errors
     /// With what it has shown, if it has not for long.
     pub fn expect(&mut self, text: &str) -> Result<()> {
+        self.expect_within(text, LIMIT)
+    }
+
+    /// Types `keys` again and again until the screen shows `text`: for what comes true a moment later.
+    ///
+    /// # Errors
+    /// As [`Terminal::expect`].
+    pub fn type_until(&mut self, keys: &[u8], text: &str) -> Result<()> {
         let end = Instant::now() + LIMIT;
+        loop {
+            self.type_keys(keys)?;
+            let shown = self.expect_within(text, Duration::from_secs(2));
+            if shown.is_ok() || Instant::now() > end {
+                return shown;
+            }
+        }
+    }
+
+    fn expect_within(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());

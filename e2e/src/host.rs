@@ -540,7 +540,7 @@ fn start_registry(sandbox: &Sandbox, address: &str, name: &str) -> Result<Proces
     sandbox
         .run(mount.args(["-t", "overlay", "overlay", "-o", &options]).arg(folder.join("data")))?;
     let mut config = format!(
-        "version: 0.1\nlog:\n  level: warn\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    \
+        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    \
          rootdirectory: {shown}/data\nhttp:\n  addr: {address}\n"
     );
     if name == "login" {

@@ -186,12 +186,10 @@ fn terminal(docker: &Docker) -> Result<()> {
     let mut terminal =
         docker.on_terminal(&["run", "--rm", "-it", "--net=none", "busybox", "sh"])?;
     terminal.expect("# ")?;
-    terminal.type_keys(b"stty size\n")?;
-    terminal.expect("33 99")?;
+    // The CLI tells the size after the start, and after each change.
+    terminal.type_until(b"stty size\n", "33 99")?;
     terminal.resize(44, 111)?;
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    terminal.type_keys(b"stty size\n")?;
-    terminal.expect("44 111")?;
+    terminal.type_until(b"stty size\n", "44 111")?;
     terminal.type_keys(b"echo a$((1+1))b; tty\n")?;
     terminal.expect("a2b")?;
     terminal.expect("/dev/")?;

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::crowd::{at_once, milliseconds_since, timed};
+use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
 use crate::memory;
 use crate::rows::{Answer, Clients, LINE, Measure, Network};
@@ -144,13 +144,10 @@ impl Daemon {
             (0..clients.count).map(|_| patient(&self.api)).collect::<Result<_>>()?;
         Ok(Box::new(move || {
             at_once(&mut connections, |connection| {
-                (0..clients.requests)
-                    .map(|_| {
-                        let (took, response) = timed(|| connection.roundtrip(&request))?;
-                        response.expect(200)?;
-                        Ok(took)
-                    })
-                    .collect()
+                burst(clients.requests, || {
+                    connection.roundtrip(&request)?.expect(200)?;
+                    Ok(())
+                })
             })
         }))
     }
@@ -214,7 +211,8 @@ impl Daemon {
         let request =
             if inspect { self.api.request("GET", &container.path("/json")) } else { self.list() };
         let hung = Hung { shim: Stopped::new(shim)?, container };
-        let mut ask = self.requests(request, Clients { count: 1, requests: 1 })?;
+        self.check_list()?;
+        let mut ask = self.requests(request, Clients::ALONE)?;
         Ok(Some(Box::new(move || {
             let _held = (&hung.shim, &hung.container);
             ask()

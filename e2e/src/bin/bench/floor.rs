@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::clock::Clock;
 use crate::cni::Helper;
-use crate::crowd::{at_once, milliseconds_since, timed};
+use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::daemon::{megabytes_per_second, writer};
 use crate::ground::Ground;
 use crate::rows::{Answer, Clients, CniCommand, Measure, Network};
@@ -174,8 +174,10 @@ impl Floor {
     fn list_probe(&self, clients: Clients) -> Probe<'_> {
         Box::new(move || {
             at_once(0..clients.count, |_| {
-                let list = || Ok(self.runtime.block_on(self.client.list_containers(&[]))?);
-                (0..clients.requests).map(|_| Ok(timed(list)?.0)).collect()
+                burst(clients.requests, || {
+                    self.runtime.block_on(self.client.list_containers(&[]))?;
+                    Ok(())
+                })
             })
         })
     }
@@ -192,9 +194,7 @@ impl Floor {
                     Ok(())
                 })
             };
-            at_once(0..clients.count, |_| {
-                (0..clients.requests).map(|_| Ok(timed(inspect)?.0)).collect()
-            })
+            at_once(0..clients.count, |_| burst(clients.requests, inspect))
         }))
     }
 

@@ -95,8 +95,15 @@ pub(crate) enum Measure {
 pub(crate) struct Clients {
     /// Connections, each with a thread of its own.
     pub(crate) count: usize,
-    /// Requests of each, one after the other.
+    /// Requests of each, one after the other; fewer where they are slow.
     pub(crate) requests: usize,
+}
+
+impl Clients {
+    /// One client.
+    pub(crate) const ALONE: Self = Self { count: 1, requests: 10 };
+    /// A crowd of clients.
+    pub(crate) const CROWD: Self = Self { count: 32, requests: 4 };
 }
 
 /// Length of a line of log, its end included.
@@ -160,7 +167,7 @@ impl Repeats {
     /// What takes a moment: many.
     fn requests(self) -> Repeat {
         let budget = Duration::from_millis(if self.quick { 700 } else { 2500 });
-        Repeat { warm_up: 1, least: 2, most: 200, budget }
+        Repeat { warm_up: 1, least: 2, most: 100, budget }
     }
 
     /// What starts processes.
@@ -266,25 +273,21 @@ fn logs(repeats: Repeats, bytes: usize) -> Vec<Row> {
 
 fn reads(repeats: Repeats, size: usize) -> Vec<Row> {
     let mut rows = Vec::new();
-    for count in [1, 32] {
-        let (suffix, words) = crowd(count);
-        let alone = count == 1;
-        // One round of lists of a thousand for 32 can take a minute: its 32 samples must do.
-        let slow = !alone && size >= 100;
-        let requests = if alone { 1 } else { 4 };
-        let list = Measure::List(Clients { count, requests: if slow { 1 } else { requests } });
-        let inspect = Measure::Inspect(Clients { count, requests });
-        let ordinary = repeats.requests();
-        let list_repeat = if slow { Repeat { warm_up: 0, least: 1, ..ordinary } } else { ordinary };
-        for (verb, measure, repeat) in [("list", list, list_repeat), ("inspect", inspect, ordinary)]
+    for clients in [Clients::ALONE, Clients::CROWD] {
+        let (suffix, words) = crowd(clients.count);
+        for (verb, measure) in
+            [("list", Measure::List(clients)), ("inspect", Measure::Inspect(clients))]
         {
+            // One round of long lists for a crowd can take a minute: its samples must do.
+            let slow = measure == Measure::List(Clients::CROWD) && size >= 100;
+            let (warm_up, least) = if slow { (0, 1) } else { (1, 2) };
             rows.push(Row {
                 name: format!("{verb}.{size}{suffix}"),
                 what: format!("{verb} with {size} containers{words}"),
                 unit: Unit::Milliseconds,
                 measure,
                 containers: size,
-                repeat,
+                repeat: Repeat { warm_up, least, ..repeats.requests() },
             });
         }
     }
