@@ -14,6 +14,7 @@ check cargo fmt --all --check
 check cargo clippy --quiet --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings' check cargo doc --quiet --workspace --no-deps --document-private-items
 check cargo xtask check-layers
+check cargo xtask check-compatibility
 # These two only where they are installed: building them takes longer than all the rest.
 if command -v cargo-deny > /dev/null; then check cargo deny --all-features check; else echo '== cargo deny: not installed, skipped'; fi
 if command -v shellcheck > /dev/null; then check shellcheck --severity=warning scripts/*.sh images/*.sh .ci/run; else echo '== shellcheck: not installed, skipped'; fi

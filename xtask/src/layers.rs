@@ -37,7 +37,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("hyper", &["nerdctld", "registry"]),
     ("http", &["nerdctld", "registry"]),
     ("tokio-rustls", &["registry"]),
-    ("clap", &["nerdctld"]),
+    ("clap", &["nerdctld", "e2e"]),
     ("oci-spec", &["engine"]),
     ("bollard", &["e2e"]),
     ("anyhow", &["nerdctld", "e2e", "xtask"]),

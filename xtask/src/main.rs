@@ -1,6 +1,7 @@
 //! Automation of the repository: `cargo xtask TASK`.
 
 mod budget;
+mod compatibility;
 mod layers;
 mod metadata;
 
@@ -8,12 +9,10 @@ use std::process::ExitCode;
 
 /// What can be asked for, each with what it does.
 const TASKS: &[(&str, &str, Task)] = &[
-    ("check-layers", "the crates may only know whom ARCHITECTURE.md lets them know", layers::check),
-    (
-        "budget",
-        "the release binary and the idle daemon stay within budget.toml's limits",
-        budget::check,
-    ),
+    ("check-layers", "the crates know only whom they may (ARCHITECTURE.md)", layers::check),
+    ("compatibility", "write COMPATIBILITY.md", compatibility::write),
+    ("check-compatibility", "COMPATIBILITY.md says what the code does", compatibility::check),
+    ("budget", "binary and idle memory stay within budget.toml's limits", budget::check),
 ];
 
 type Task = fn() -> anyhow::Result<String>;
@@ -38,7 +37,7 @@ fn main() -> ExitCode {
 
 fn usage() -> String {
     let tasks: Vec<String> =
-        TASKS.iter().map(|(name, what, _)| format!("  {name:<14} {what}")).collect();
+        TASKS.iter().map(|(name, what, _)| format!("  {name:<20} {what}")).collect();
     format!("usage: cargo xtask TASK\n{}", tasks.join("\n"))
 }
 
