@@ -47,16 +47,22 @@ impl Drop for ContainerGuard {
 impl Locks {
     /// Wait for the container's lock. Dropping the future gives the place in the queue up.
     pub async fn lock(&self, id: &ContainerId) -> ContainerGuard {
-        let slot = self.slot(id);
-        let held = slot.lock_owned().await;
-        ContainerGuard { id: id.clone(), slots: Arc::clone(&self.slots), held: Some(held) }
+        // Made before the wait: whoever gives up waiting cleans up as well.
+        let mut guard = self.unheld(id);
+        guard.held = Some(self.slot(id).lock_owned().await);
+        guard
     }
 
     /// The lock, if nobody has it.
     #[must_use]
     pub fn try_lock(&self, id: &ContainerId) -> Option<ContainerGuard> {
-        let held = self.slot(id).try_lock_owned().ok()?;
-        Some(ContainerGuard { id: id.clone(), slots: Arc::clone(&self.slots), held: Some(held) })
+        let mut guard = self.unheld(id);
+        guard.held = Some(self.slot(id).try_lock_owned().ok()?);
+        Some(guard)
+    }
+
+    fn unheld(&self, id: &ContainerId) -> ContainerGuard {
+        ContainerGuard { id: id.clone(), slots: Arc::clone(&self.slots), held: None }
     }
 
     fn slot(&self, id: &ContainerId) -> Arc<AsyncMutex<()>> {
@@ -81,6 +87,21 @@ mod tests {
         );
         drop(guard);
         assert!(locks.try_lock(&id).is_some());
+        assert_eq!(locks.slots.lock().unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_no_entry() {
+        let locks = Locks::default();
+        let id = ContainerId::from_random([1; 32]);
+        let guard = locks.lock(&id).await;
+        let mut waiting = Box::pin(locks.lock(&id));
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(std::future::Future::poll(waiting.as_mut(), context).is_ready())
+        });
+        assert!(!polled.await);
+        drop(guard);
+        drop(waiting);
         assert_eq!(locks.slots.lock().unwrap().len(), 0);
     }
 
