@@ -32,13 +32,17 @@ impl Networks {
         netns: Option<&Path>,
     ) -> Result<Run> {
         self.retake_name(container).await;
-        let attached = match &container.mode {
+        // Held until the run is noted: who releases the networks of the run before looks at the note.
+        let (attached, _lock) = match &container.mode {
             NetworkMode::Cni(networks) if !networks.is_empty() => {
                 let netns = netns
                     .map_or_else(|| PathBuf::from(format!("/proc/{pid}/ns/net")), Path::to_owned);
-                self.attach(container, &netns).await.map(drop)
+                match self.lock_cni().await {
+                    Ok(lock) => (self.attach_locked(container, &netns).await.map(drop), Some(lock)),
+                    Err(error) => (Err(error), None),
+                }
             }
-            _ => Ok(()),
+            _ => (Ok(()), None),
         };
         let run = Run { pid, started_at: Timestamp::now() };
         let state = self.store.state_dir(&container.namespace, &container.id);
@@ -66,9 +70,17 @@ impl Networks {
         container: &Container,
         netns: &Path,
     ) -> Result<BTreeMap<String, CniResult>> {
+        let _lock = self.lock_cni().await?;
+        self.attach_locked(container, netns).await
+    }
+
+    async fn attach_locked(
+        &self,
+        container: &Container,
+        netns: &Path,
+    ) -> Result<BTreeMap<String, CniResult>> {
         std::fs::metadata(netns)
             .map_err(|source| NetworkingError::NoNamespace { path: netns.to_owned(), source })?;
-        let _lock = self.lock_cni().await?;
         let conflists = self.conflists_with_default(&container.namespace).await?;
         let planned = self.plan(container, &conflists, Some(netns)).await?;
 
