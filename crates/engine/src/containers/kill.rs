@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use containerd::classify::{ShimProblem, shim_problem};
-use names::{ContainerId, Signal};
+use names::Signal;
 
 use super::Container;
 use crate::events::translate::container_event;
@@ -11,7 +11,7 @@ use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
 
 /// How long SIGKILL may take before it is called a failure (moby `daemon/kill.go`).
-pub(crate) const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Send a signal to a running container; SIGKILL if none is named. Waits for the end after SIGKILL.
@@ -32,13 +32,24 @@ impl Engine {
             return Err(wrap(Error::NotRunning(container.id.to_string())));
         }
         self.stop_is_wanted(&guard, &container, signal).await.map_err(wrap)?;
-        self.send_signal(&container, signal).await.map_err(wrap)?;
-        if signal == Signal::KILL && !self.ends_within(&container.id, Some(KILLED_WITHIN)).await {
-            return Err(wrap(Error::InvalidParameter(
-                "tried to kill container, but did not receive an exit event".into(),
-            )));
+        if signal == Signal::KILL {
+            return self.kill_run(&container).await.map_err(wrap);
         }
-        Ok(())
+        self.send_signal(&container, signal).await.map_err(wrap)
+    }
+
+    /// Send SIGKILL to the run that `container` is in, if it has not ended. Returns when the end has been worked on.
+    pub(crate) async fn kill_run(&self, container: &Container) -> Result<()> {
+        if self.ends_within(container, Some(Duration::ZERO)).await {
+            return Ok(());
+        }
+        self.send_signal(container, Signal::KILL).await?;
+        if self.ends_within(container, Some(KILLED_WITHIN)).await {
+            return Ok(());
+        }
+        Err(Error::InvalidParameter(
+            "tried to kill container, but did not receive an exit event".into(),
+        ))
     }
 
     /// Send it, thaw a paused container so that it can act on it, and tell.
@@ -64,16 +75,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Wait until the run has ended and been worked on; for ever if no limit is given.
-    pub(crate) async fn ends_within(&self, id: &ContainerId, limit: Option<Duration>) -> bool {
-        let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone())
-        else {
-            return true;
+    /// Wait until the run that `container` is in has ended and been worked on; for ever if no limit is given.
+    async fn ends(&self, container: &Container) {
+        let now = self.inventory().now();
+        let Some(mut states) = now.get(&container.id).map(|entry| entry.states.clone()) else {
+            return;
         };
-        let ended = async move {
-            // An error means that the container is gone.
-            let _ = states.wait_for(|state| !state.phase.has_process()).await;
-        };
+        drop(now);
+        let run = container.state.generation;
+        // An error means that the container is gone.
+        let _ =
+            states.wait_for(|state| !state.phase.has_process() || state.generation != run).await;
+    }
+
+    /// Whether the run that `container` is in ends, and is worked on, within the limit; `None` is none.
+    pub(crate) async fn ends_within(&self, container: &Container, limit: Option<Duration>) -> bool {
+        let ended = self.ends(container);
         match limit {
             None => {
                 ended.await;

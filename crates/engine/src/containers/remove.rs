@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use names::{ContainerName, Signal, VolumeName};
+use nerdctl_store::StoreError;
 
 use super::state::Fact;
 use super::{Container, Owner, Phase};
@@ -38,7 +39,7 @@ impl Engine {
         self.may_be_removed(&container, typed, options.force)?;
         if container.state.phase.has_process() {
             self.stop_is_wanted(&guard, &container, Signal::KILL).await?;
-            self.end_run(&container, Signal::KILL, Some(super::kill::KILLED_WITHIN)).await?;
+            self.kill_run(&container).await?;
         }
         self.inventory().tell(&container.id, Fact::Removing).await;
         let removed = self.take_apart(&guard, &container, *options).await;
@@ -151,11 +152,17 @@ impl Engine {
         let names = self.store().names(&self.settings().namespace);
         let id = container.id.clone();
         // Another container may own the name by now (nerdctl frees names of stopped containers): that is its right.
-        let released = tokio::task::spawn_blocking(move || names.release(&name, &id)).await;
-        if let Ok(Err(error)) = released {
-            tracing::debug!(container = container.id.as_str(), %error, "the name belongs to somebody else");
+        let doing = format!("release the name of container {}", container.id);
+        match tokio::task::spawn_blocking(move || names.release(&name, &id)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error @ StoreError::NameOfAnother { .. })) => {
+                tracing::debug!(container = container.id.as_str(), %error, "its name is not released");
+                Ok(())
+            }
+            // Without the record nobody could ever release it.
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
+            Err(error) => Err(Error::failed(doing, error)),
         }
-        Ok(())
     }
 
     async fn remove_files(&self, container: &Container, options: RemoveOptions) -> Result<()> {

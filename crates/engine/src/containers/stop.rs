@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use names::Signal;
 
-use super::kill::KILLED_WITHIN;
-use super::{Container, Phase};
+use super::Phase;
 use crate::events::translate::container_event;
 use crate::{Engine, Error, Result};
 
@@ -39,36 +38,21 @@ impl Engine {
         let signal = options.signal.unwrap_or(container.stop_signal);
         // A stop is a stop, whatever the signal.
         self.stop_is_wanted(&guard, &container, Signal::KILL).await.map_err(wrap)?;
+        self.send_signal(&container, signal).await.map_err(wrap)?;
+        // Whoever loses patience may kill or remove it meanwhile.
+        drop(guard);
         let grace = options.timeout.or(container.stop_timeout).unwrap_or(DEFAULT_GRACE);
-        self.end_run(&container, signal, u64::try_from(grace).ok().map(Duration::from_secs))
-            .await
-            .map_err(wrap)?;
+        let grace = u64::try_from(grace).ok().map(Duration::from_secs);
+        if !self.ends_within(&container, grace).await {
+            tracing::info!(
+                container = container.id.as_str(),
+                signal = signal.number(),
+                "it did not end in time; killing it"
+            );
+            let _guard = self.locks().lock(&container.id).await;
+            self.kill_run(&container).await.map_err(wrap)?;
+        }
         self.hub().publish(container_event(&container, "stop", &[]));
         Ok(())
-    }
-
-    /// Signal, grace (`None`: for ever), SIGKILL. Returns when the end has been worked on.
-    pub(crate) async fn end_run(
-        &self,
-        container: &Container,
-        signal: Signal,
-        grace: Option<Duration>,
-    ) -> Result<()> {
-        self.send_signal(container, signal).await?;
-        if self.ends_within(&container.id, grace).await {
-            return Ok(());
-        }
-        tracing::info!(
-            container = container.id.as_str(),
-            signal = signal.number(),
-            "it did not end in time; killing it"
-        );
-        self.send_signal(container, Signal::KILL).await?;
-        if self.ends_within(&container.id, Some(KILLED_WITHIN)).await {
-            return Ok(());
-        }
-        Err(Error::InvalidParameter(
-            "tried to kill container, but did not receive an exit event".into(),
-        ))
     }
 }
