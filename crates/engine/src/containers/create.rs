@@ -40,6 +40,8 @@ impl Engine {
     /// [`Error::NoSuchImage`], [`Error::NoSuchPlatform`]; [`Error::NoCommand`], [`Error::NoSuchUser`],
     /// [`Error::InvalidParameter`]; [`Error::NameInUse`]; [`Error::ContainerdUnavailable`].
     pub async fn create_container(&self, spec: ContainerSpec) -> Result<Created> {
+        // Before the first look at containerd nobody knows which names are in use.
+        self.inventory().loaded().await?;
         let image = self.image_for_create(&spec.image, spec.platform.as_ref()).await?;
         let effective = Effective::merge(&spec, &image.config)?;
         let files = self.image_files(&effective.user, &image).await?;

@@ -7,9 +7,10 @@ impl Engine {
     /// Tell a running container's terminal its size in characters. Without a terminal nothing happens, as with dockerd.
     ///
     /// # Errors
-    /// [`Error::NotRunning`]; as [`Engine::resolve_container`]; containerd's.
+    /// [`Error::NotRunning`]; [`Error::ManagedByKubernetes`]; as [`Engine::resolve_container`]; containerd's.
     pub async fn resize_container(&self, typed: &str, height: u32, width: u32) -> Result<()> {
         let container = self.resolve_container(typed).await?;
+        self.may_change(&container, typed, "resize")?;
         if !container.state.phase.has_process() {
             return Err(Error::NotRunning(container.id.to_string()));
         }
