@@ -11,6 +11,7 @@ use nerdctl_store::state_dir::Lifecycle;
 
 use super::remove::RemoveOptions;
 use super::state::Fact;
+use super::streams::monitor_answers;
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
@@ -72,9 +73,13 @@ impl Engine {
         let outcome = async {
             self.create_task(container, task).await?;
             // The shim has its ends: from now on their end is the end of output.
-            let stdin = monitor.started().await.map_err(|error| {
-                Error::failed(format!("tell the I/O monitor of container {} of the start", container.id), error)
-            })?;
+            let stdin = match monitor_answers(container, monitor.started()).await {
+                Ok(stdin) => stdin,
+                Err(error) => {
+                    self.delete_unstarted(container).await;
+                    return Err(error);
+                }
+            };
             self.run_task(container).await?;
             if stdin.close_io
                 && !container.tty
@@ -86,12 +91,9 @@ impl Engine {
         }
         .await;
         match outcome {
-            Ok(()) => {
-                self.hide_fifos(guard.id());
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) => {
-                self.remove_streams(&container.id).await;
+                self.remove_streams(guard.id()).await;
                 Err(error)
             }
         }
@@ -182,6 +184,10 @@ impl Engine {
         let before = Timestamp::now();
         match self.containerd().start_task(id).await {
             Ok(pid) => {
+                if container.owner == Owner::Nerdctld {
+                    // Before anybody hears of the start and looks for them.
+                    self.hide_fifos(&container.id);
+                }
                 self.note_restart_intent(container).await;
                 self.inventory()
                     .refresh_and_tell(&container.id, Fact::Started { pid, at: before })
@@ -189,14 +195,21 @@ impl Engine {
                 Ok(())
             }
             Err(error) => {
-                if let Err(error) = self.containerd().delete_task(id).await
-                    && !error.is_not_found()
-                {
-                    tracing::warn!(container = id, %error, "the task that could not be started could not be deleted");
-                }
+                self.delete_unstarted(container).await;
                 Err(self.start_error(error))
             }
         }
+    }
+
+    /// The task was made, but its process will not be let go: end it, with its networks, and forget the start.
+    async fn delete_unstarted(&self, container: &Container) {
+        let id = container.id.as_str();
+        if let Err(error) = self.containerd().delete_task(id).await
+            && !error.is_not_found()
+        {
+            tracing::warn!(container = id, %error, "the task that could not be started could not be deleted");
+        }
+        self.forget_failed_run(container).await;
     }
 
     /// The policy counts from a successful start on (nerdctl `pkg/containerutil`, `Start`).
@@ -218,7 +231,7 @@ impl Engine {
     }
 
     /// The hook noted a start that was none: without this the container would be found ended, at the next look.
-    async fn forget_failed_run(&self, container: &Container) {
+    pub(crate) async fn forget_failed_run(&self, container: &Container) {
         if container.owner != Owner::Nerdctld {
             return;
         }

@@ -20,6 +20,10 @@ use crate::{Engine, Error, Result};
 /// A monitor that cannot be started again is tried so often, once a second, before the container is left without.
 const RESPAWNS: u32 = 30;
 
+/// How long a monitor may take to answer. One that takes longer is stopped or stuck, and its container must still be able to
+/// end.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Orders starts and replacements of monitors, one container at a time.
 #[derive(Debug, Default)]
 pub struct Streams {
@@ -69,7 +73,7 @@ impl Engine {
         let id = &container.id;
         let paths = self.stream_paths(id);
         let _turn = self.streams().locks.lock(id).await;
-        if let Ok(monitor) = Monitor::connect(&paths.socket).await
+        if let Ok(monitor) = monitor_answers(container, Monitor::connect(&paths.socket)).await
             && !monitor.hello().started
             && !monitor.hello().ended
         {
@@ -87,7 +91,7 @@ impl Engine {
                 return Err(error);
             }
         }
-        let monitor = Monitor::connect(&paths.socket).await.map_err(failed)?;
+        let monitor = monitor_answers(container, Monitor::connect(&paths.socket)).await?;
         Ok((monitor, made))
     }
 
@@ -162,8 +166,10 @@ impl Engine {
     async fn replace_monitor(&self, container: &Container) -> Result<bool> {
         let paths = self.stream_paths(&container.id);
         let _turn = self.streams().locks.lock(&container.id).await;
-        if Monitor::connect(&paths.socket).await.is_ok() {
-            return Ok(true);
+        // One that does not answer is there.
+        match tokio::time::timeout(ANSWERS_WITHIN, Monitor::connect(&paths.socket)).await {
+            Ok(Ok(_)) | Err(_) => return Ok(true),
+            Ok(Err(_)) => {}
         }
         let Some(dir) = paths.existing() else { return Ok(false) };
         self.spawn_monitor(container, dir, true).await?;
@@ -194,15 +200,19 @@ impl Engine {
     pub(crate) async fn drain_streams(&self, container: &Container, grace: Duration) {
         let id = &container.id;
         let paths = self.stream_paths(id);
-        let mut drained = client::drain(&paths.socket, grace).await;
-        if !matches!(drained, Ok(Some(_))) && paths.existing().is_some_and(holds_output) {
+        let mut drained = drain(&paths.socket, grace).await;
+        if !matches!(drained, Ok(true)) && paths.existing().is_some_and(holds_output) {
             // The monitor was killed. What the FIFOs still hold is saved by another one.
             if self.replace_monitor(container).await.is_ok_and(|there| there) {
-                drained = client::drain(&paths.socket, grace).await;
+                drained = drain(&paths.socket, grace).await;
             }
         }
         if let Err(error) = drained {
-            tracing::warn!(container = id.as_str(), %error, "the last output of a container may be missing in its log");
+            tracing::warn!(
+                container = id.as_str(),
+                error,
+                "the last output of a container may be missing in its log"
+            );
         }
         self.remove_fifos(id);
     }
@@ -210,7 +220,7 @@ impl Engine {
     /// The container is going away, or its start failed: end its monitor and remove what belongs to it.
     pub(crate) async fn remove_streams(&self, id: &ContainerId) {
         let paths = self.stream_paths(id);
-        let _ = client::drain(&paths.socket, Duration::ZERO).await;
+        let _ = drain(&paths.socket, Duration::ZERO).await;
         self.remove_fifos(id);
     }
 
@@ -221,6 +231,26 @@ impl Engine {
                 tracing::warn!(container = id.as_str(), %error, "the FIFOs of a container could not be removed");
             }
         }
+    }
+}
+
+/// Wait for a monitor's answer, for a while.
+pub(crate) async fn monitor_answers<T>(
+    container: &Container,
+    answer: impl Future<Output = std::result::Result<T, io_monitor::Error>>,
+) -> Result<T> {
+    let doing = || format!("talk to the I/O monitor of container {}", container.id);
+    match tokio::time::timeout(ANSWERS_WITHIN, answer).await {
+        Ok(answered) => answered.map_err(|error| Error::failed(doing(), error)),
+        Err(elapsed) => Err(Error::failed(doing(), elapsed)),
+    }
+}
+
+/// Have the monitor behind `socket` write everything into the log and end. `false`: there is none.
+async fn drain(socket: &Path, grace: Duration) -> std::result::Result<bool, String> {
+    match tokio::time::timeout(grace + ANSWERS_WITHIN, client::drain(socket, grace)).await {
+        Ok(drained) => drained.map(|drained| drained.is_some()).map_err(|error| error.to_string()),
+        Err(_) => Err("its I/O monitor does not answer".to_owned()),
     }
 }
 
