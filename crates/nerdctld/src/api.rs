@@ -35,14 +35,16 @@ use docker_wire::query::Query;
 use engine::Engine;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::header::{CONNECTION, HeaderName, HeaderValue, SERVER};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use crate::config::Proxies;
 use crate::connection::Handle;
 use body::RequestBody;
-use call::Call;
+use call::{Answer, Call};
 use error::{ApiError, Refusal};
 use reply::{Content, Reply, ReplyBody};
 use router::{Found, Target};
@@ -58,6 +60,7 @@ struct Inner {
     stop: CancellationToken,
     server: HeaderValue,
     newest: HeaderValue,
+    proxies: Arc<Proxies>,
     requests: AtomicU64,
     operations: AtomicUsize,
 }
@@ -85,8 +88,8 @@ struct Routed {
 }
 
 impl Api {
-    /// `stop` ends streams that would otherwise go on.
-    pub(crate) fn new(engine: Engine, stop: CancellationToken) -> Self {
+    /// `stop` ends streams that would otherwise go on; `proxies` are shown by `/info`.
+    pub(crate) fn new(engine: Engine, stop: CancellationToken, proxies: Proxies) -> Self {
         let header =
             |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         Self(Arc::new(Inner {
@@ -94,6 +97,7 @@ impl Api {
             stop,
             server: header(format!("Docker/{} (linux)", system::ENGINE_VERSION)),
             newest: header(version::MAX.to_string()),
+            proxies: Arc::new(proxies),
             requests: AtomicU64::new(0),
             operations: AtomicUsize::new(0),
         }))
@@ -127,18 +131,17 @@ impl Api {
         connection: Arc<Handle>,
     ) -> Response<ReplyBody> {
         let began = Instant::now();
-        let routed = match route(&request) {
+        let (head, incoming) = request.into_parts();
+        let body = RequestBody::new(incoming);
+        let reply = match route(&head) {
             // This answer is not a handler's: it has no API headers, as in dockerd.
-            Err(refusal @ Refusal::PageNotFound) => {
-                return response(ApiError::from(refusal).into_reply(), &self.0.stop);
+            Err(refusal @ Refusal::PageNotFound) => refuse(refusal.into()),
+            Err(refusal) => self.with_api_headers(refuse(refusal.into())),
+            Ok(routed) => {
+                self.with_api_headers(self.handle(routed, head, &body, &connection).await)
             }
-            Err(refusal) => Err(refusal),
-            Ok(routed) => self.admit(routed, &connection),
         };
-        let reply = match routed {
-            Err(refusal) => ApiError::from(refusal).into_reply(),
-            Ok(routed) => self.handle(routed, request).await,
-        };
+        let reply = settle(reply, body).await;
         tracing::debug!(
             status = reply.status.as_u16(),
             took_us = began.elapsed().as_micros(),
@@ -149,39 +152,48 @@ impl Api {
                 connection.hijack(hijack);
                 std::future::pending().await
             }
-            _ => response(self.with_api_headers(reply), &self.0.stop),
+            _ => response(reply, &self.0.stop),
         }
-    }
-
-    /// Too many connections: only what tells that the daemon lives is answered.
-    fn admit(&self, routed: Routed, connection: &Handle) -> Result<Routed, Refusal> {
-        if connection.crowded() && !routed.found.route.vital {
-            return Err(Refusal::Crowded);
-        }
-        Ok(routed)
     }
 
     /// Run the handler and make an answer of whatever comes out.
-    async fn handle(&self, routed: Routed, request: Request<Incoming>) -> Reply {
-        let Routed { found, version } = routed;
+    async fn handle(
+        &self,
+        routed: Routed,
+        head: Parts,
+        body: &RequestBody,
+        connection: &Handle,
+    ) -> Reply {
+        let Routed { found: Found { route, parameters }, version } = routed;
         let span = tracing::Span::current();
-        span.record("route", found.route.pattern)
-            .record("version", tracing::field::display(version));
-        let (head, incoming) = request.into_parts();
-        let body = RequestBody::new(incoming);
-        let unread = body.clone();
-        let (engine, route) = (self.0.engine.clone(), found.route);
+        span.record("route", route.pattern).record("version", tracing::field::display(version));
+        // Too many connections: only what tells that the daemon lives is answered.
+        if connection.crowded() && !route.vital {
+            return refuse(Refusal::Crowded.into());
+        }
+        let (api, body) = (self.clone(), body.clone());
         let work = async move {
             let mut query =
                 Query::parse(head.uri.query().unwrap_or_default()).map_err(Refusal::from)?;
             if head.method == Method::POST && body::is_form(&head.headers) {
                 query = query.with_form_body(&body.read().await?).map_err(Refusal::from)?;
             }
-            let (headers, parameters) = (head.headers, found.parameters);
-            (route.handler)(Call { engine, version, route, query, headers, body, parameters }).await
+            let (engine, proxies) = (api.0.engine.clone(), api.0.proxies.clone());
+            let headers = head.headers;
+            let call = Call { engine, proxies, version, route, query, headers, body, parameters };
+            (route.handler)(call).await
         };
+        self.run(route.finishes, work).await.unwrap_or_else(refuse)
+    }
+
+    /// Run a handler's work: with its client, or to its end. A panic ends this request and no other.
+    async fn run(
+        &self,
+        finishes: bool,
+        work: impl Future<Output = Answer> + Send + 'static,
+    ) -> Answer {
         let work = AssertUnwindSafe(work).catch_unwind();
-        let outcome = if route.finishes {
+        let outcome = if finishes {
             let under_way = UnderWay::new(self);
             let work = async move {
                 let outcome = work.await;
@@ -193,12 +205,8 @@ impl Api {
         } else {
             work.await.ok()
         };
-        // None is a panic; the panic hook has told the log where.
-        let reply = match outcome.unwrap_or_else(|| Err(Refusal::Crashed.into())) {
-            Ok(reply) => reply,
-            Err(error) => refuse(error),
-        };
-        settle(reply, unread).await
+        // The panic hook has told the log where.
+        outcome.unwrap_or_else(|| Err(Refusal::Crashed.into()))
     }
 
     /// What clients negotiate by (moby `daemon/server/middleware/version.go`, `experimental.go`).
@@ -216,10 +224,9 @@ impl Api {
 }
 
 /// Path to handler and version.
-fn route(request: &Request<Incoming>) -> Result<Routed, Refusal> {
-    let target = Target::parse(request.uri().path())?;
-    let found =
-        router::find(request.method().as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
+fn route(request: &Parts) -> Result<Routed, Refusal> {
+    let target = Target::parse(request.uri.path())?;
+    let found = router::find(request.method.as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
     let version = match target.version {
         None => version::MAX,
         Some(text) => version::negotiate(&text).map_err(|out_of_range| match out_of_range {

@@ -17,6 +17,7 @@
 //! | CNI files | `--cni-netconfpath` | `NETCONFPATH` | `cni_netconfpath` | `/etc/cni/net.d` |
 //! | registries | `--hosts-dir` | – | `hosts_dir` | `/etc/containerd/certs.d`, `/etc/docker/certs.d` |
 //! | buildkitd | – | `BUILDKIT_HOST` | – | found by the builder |
+//! | proxies | – | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, also in lower case | – | none |
 //! | others | `--keep-stopped`, `--manage-cri`, `--idle-exit` | – | `cgroup_manager`, `insecure_registry`, `bridge_ip` | |
 //!
 //! Keys, variables and defaults are nerdctl's (nerdctl `pkg/config/config.go`, `pkg/defaults`), so that both programs work
@@ -78,6 +79,17 @@ impl ContainerdChoice {
     }
 }
 
+/// Proxies to registries, for people to see: credentials are masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Proxies {
+    /// For plain HTTP.
+    pub(crate) http: String,
+    /// For HTTPS.
+    pub(crate) https: String,
+    /// Hosts that need none.
+    pub(crate) none: String,
+}
+
 /// Everything the daemon was told, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -119,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) buildkit_host: Option<String>,
     /// End after so long without a client.
     pub(crate) idle_exit: Option<Duration>,
+    /// `HTTP_PROXY` and its relatives, masked.
+    pub(crate) proxies: Proxies,
 }
 
 /// Where values come from besides the command line; a test has its own.
@@ -283,7 +297,19 @@ impl Reader<'_> {
             manage_cri: self.cli.manage_cri,
             buildkit_host: self.variable("BUILDKIT_HOST"),
             idle_exit,
+            proxies: self.proxies(),
         })
+    }
+
+    fn proxies(&self) -> Proxies {
+        let either = |upper: &str, lower: &str| {
+            self.variable(upper).or_else(|| self.variable(lower)).unwrap_or_default()
+        };
+        Proxies {
+            http: mask_credentials(&either("HTTP_PROXY", "http_proxy")),
+            https: mask_credentials(&either("HTTPS_PROXY", "https_proxy")),
+            none: either("NO_PROXY", "no_proxy"),
+        }
     }
 
     /// `/run`, or the user's own.
@@ -502,6 +528,17 @@ fn parse_listener(text: &str) -> Result<ListenAddress, &'static str> {
         return Err("nerdctld does not listen on TCP yet; use unix:///path/to.sock or fd://");
     }
     Err("write unix:///path/to.sock or fd://")
+}
+
+/// `http://user:secret@proxy` becomes `http://xxxxx:xxxxx@proxy` (moby `daemon/config`, `MaskCredentials`).
+fn mask_credentials(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((_, host)) if scheme.is_empty() => format!("xxxxx:xxxxx@{host}{path}"),
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}{path}"),
+        None => url.to_owned(),
+    }
 }
 
 /// Number of the group with this name in the text of `/etc/group`.

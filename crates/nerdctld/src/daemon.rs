@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::config::{Config, ContainerdChoice};
+use crate::config::{Config, ContainerdChoice, Proxies};
 use crate::listen::{self, Connections, Listener};
 use crate::{connection, helper, managed};
 
@@ -54,7 +54,7 @@ async fn serve(config: &Config, open_files: u64) -> anyhow::Result<()> {
         let layout = layout.clone();
         engine.supervisor().service("managed containerd", move || managed::keep(layout.clone()));
     }
-    let server = Server::new(engine, open_files);
+    let server = Server::new(engine, config.proxies.clone(), open_files);
     announce(config, &listeners);
     notify(&[NotifyState::Ready]);
 
@@ -146,9 +146,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(engine: Engine, open_files: u64) -> Self {
+    fn new(engine: Engine, proxies: Proxies, open_files: u64) -> Self {
         let stop = CancellationToken::new();
-        let api = Api::new(engine.clone(), stop.clone());
+        let api = Api::new(engine.clone(), stop.clone(), proxies);
         Self { engine, api, connections: Connections::new(open_files), stop }
     }
 

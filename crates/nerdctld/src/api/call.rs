@@ -1,5 +1,7 @@
 //! What a handler gets: one request, taken apart.
 
+use std::sync::Arc;
+
 use docker_wire::decode::{self, DecodeError};
 use docker_wire::query::{InvalidNumber, Query};
 use engine::Engine;
@@ -11,6 +13,7 @@ use super::error::{ApiError, Refusal};
 use super::reply::Reply;
 use super::routes::Route;
 use super::version::ApiVersion;
+use crate::config::Proxies;
 
 /// What a handler gives.
 pub(in crate::api) type Answer = Result<Reply, ApiError>;
@@ -20,6 +23,8 @@ pub(in crate::api) type Answer = Result<Reply, ApiError>;
 pub(in crate::api) struct Call {
     /// The operations.
     pub(in crate::api) engine: Engine,
+    /// How the daemon reaches registries.
+    pub(in crate::api) proxies: Arc<Proxies>,
     /// The version of the path, or the newest. Only `compat` compares it.
     pub(in crate::api) version: ApiVersion,
     /// The route that matched.

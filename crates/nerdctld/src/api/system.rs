@@ -15,6 +15,7 @@ use super::call::{Answer, Call};
 use super::compat::responses;
 use super::reply::Reply;
 use super::version;
+use crate::config::Proxies;
 
 /// What we call ourselves to clients: the Docker Engine whose API this is, and who we are behind the plus sign.
 ///
@@ -87,12 +88,12 @@ fn component(name: &str, version: &str, details: BTreeMap<String, String>) -> Co
 
 /// `GET /info`.
 pub(super) async fn info(call: Call) -> Answer {
-    let mut info = info_view(call.engine.info().await?, call.engine.settings());
+    let mut info = info_view(call.engine.info().await?, call.engine.settings(), &call.proxies);
     responses::info(call.version, &mut info);
     Ok(Reply::json(&info))
 }
 
-fn info_view(found: engine::system::Info, settings: &engine::Settings) -> Info {
+fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: &Proxies) -> Info {
     let security_options = security_options(&found);
     let host = found.host;
     let limits = host.limits;
@@ -140,6 +141,9 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings) -> Info {
         n_cpu: host.cpus,
         mem_total: host.memory,
         docker_root_dir: found.data_root.display().to_string(),
+        http_proxy: proxies.http.clone(),
+        https_proxy: proxies.https.clone(),
+        no_proxy: proxies.none.clone(),
         name: host.hostname,
         server_version: ENGINE_VERSION.to_owned(),
         runtimes: runtimes(),

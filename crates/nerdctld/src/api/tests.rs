@@ -40,7 +40,7 @@ impl Edge {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::start(settings(folder.path())).unwrap();
         let stop = CancellationToken::new();
-        Self { api: Api::new(engine, stop.clone()), stop, _folder: folder }
+        Self { api: Api::new(engine, stop.clone(), Proxies::default()), stop, _folder: folder }
     }
 
     /// Send bytes on a connection of their own, and read all that comes back until it is closed.
@@ -367,6 +367,36 @@ async fn too_many_connections_leave_the_pings() {
         take_apart(&edge.send(true, b"GET /containers/json HTTP/1.1\r\nHost: d\r\n\r\n").await);
     assert_eq!((refused.status, refused.header("Connection")), (503, Some("close")));
     assert!(refused.message().starts_with("nerdctld has too many open connections"));
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_and_is_500() {
+    let edge = Edge::new();
+    for finishes in [false, true] {
+        let outcome = edge.api.run(finishes, async { panic!("in a handler") }).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(error.message().contains("log says where"));
+    }
+    assert_eq!(edge.api.operations(), 0);
+}
+
+#[tokio::test]
+async fn a_change_goes_on_without_its_client() {
+    let edge = Edge::new();
+    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let work = async move {
+        let _ = begun.await;
+        let _ = end.send(());
+        Ok(Reply::no_content())
+    };
+    let mut client = Box::pin(edge.api.run(true, work));
+    assert!(futures_util::poll!(client.as_mut()).is_pending());
+    assert_eq!(edge.api.operations(), 1);
+    drop(client);
+    begin.send(()).unwrap();
+    ended.await.expect("the change was dropped with its client");
 }
 
 #[tokio::test]

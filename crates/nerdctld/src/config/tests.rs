@@ -293,3 +293,17 @@ fn times_have_units() {
         assert_eq!(parse_time(text), None, "{text}");
     }
 }
+
+#[test]
+fn proxies_are_shown_without_their_credentials() {
+    let config = Machine::default()
+        .with("HTTPS_PROXY", "http://user:secret@proxy:3128/x@y")
+        .with("http_proxy", "proxy:3128")
+        .with("NO_PROXY", "localhost,.lan")
+        .config(&[])
+        .unwrap();
+    assert_eq!(config.proxies.https, "http://xxxxx:xxxxx@proxy:3128/x@y");
+    assert_eq!(config.proxies.http, "proxy:3128");
+    assert_eq!(config.proxies.none, "localhost,.lan");
+    assert_eq!(mask_credentials("user:secret@proxy"), "xxxxx:xxxxx@proxy");
+}
