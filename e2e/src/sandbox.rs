@@ -8,7 +8,7 @@
 //!
 //! - PID namespace: when `init` ends, the kernel kills all: shims, monitors, containers, whatever their parents did.
 //! - Mount namespace with a shared root, as on a real machine; overlays and tmpfs vanish with it. `/run` is empty inside,
-//!   `/etc`, `/var` and `/root` are copy-on-write. `ROOT` is the same folder inside and outside: sockets go there.
+//!   `/etc`, `/opt`, `/var` and `/root` are copy-on-write. `ROOT` is the same folder inside and outside: sockets go there.
 //! - Network namespace with nothing but a loopback: bridges, rules and ports are the host's own.
 //! - Cgroup namespace on a cgroup of its own in every hierarchy, which `guard` removes.
 //!

@@ -219,8 +219,8 @@ fn prepare_version_2(hierarchy: &Hierarchy) -> Result<()> {
     Ok(())
 }
 
-/// What programs write outside of folders that they can be told stays in the sandbox: `/run` is empty, `/etc`, `/opt`, `/var`
-/// and the home of root are writable views of the machine's.
+/// What programs write outside of folders that they can be told stays in the sandbox: `/etc`, `/opt`, `/var` and the home of
+/// root are writable views of the machine's, `/run` and the homes of container programs are empty.
 fn private_folders(root: &Path) -> Result<()> {
     let none = MountFlags::empty();
     let memory = root.join("views");
@@ -236,7 +236,19 @@ fn private_folders(root: &Path) -> Result<()> {
         mount("overlay", format!("/{folder}"), "overlay", none, options.as_c_str())
             .with_context(|| format!("mounting a view of /{folder}"))?;
     }
-    mount("tmpfs", "/run", "tmpfs", none, c"mode=0755").context("mounting /run")?;
+    // What other containers left on this machine is not there: addresses, networks, images, logs.
+    for folder in [
+        "/run",
+        "/var/lib/cni",
+        "/var/lib/containerd",
+        "/var/lib/nerdctl",
+        "/etc/cni",
+        "/etc/nerdctl",
+    ] {
+        fs::create_dir_all(folder).with_context(|| format!("making {folder}"))?;
+        mount("tmpfs", folder, "tmpfs", none, c"mode=0755")
+            .with_context(|| format!("mounting {folder}"))?;
+    }
     fs::create_dir("/run/lock").context("making /run/lock")
 }
 

@@ -21,12 +21,14 @@ mod rig;
 mod startup;
 mod system;
 mod unsupported;
+mod versions;
 
 fn main() -> ExitCode {
     e2e::runner::run(&[
         rig::TESTS,
         system::TESTS,
         images::TESTS,
+        versions::TESTS,
         create::TESTS,
         refused::TESTS,
         containers::TESTS,
