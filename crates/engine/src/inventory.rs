@@ -11,6 +11,7 @@ mod load;
 mod owner;
 mod snapshot;
 
+use containerd::tasks::Exit;
 use names::ContainerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -40,7 +41,9 @@ pub struct Inventory {
 pub(crate) enum News {
     /// Something about one container.
     Container(ContainerNews),
-    /// A whole look at containerd, after a (re)connect.
+    /// A whole look at containerd begins. What is told from here on is newer than what it will give.
+    Loading,
+    /// What the look gave, after a (re)connect.
     Loaded(Vec<load::Loaded>),
     /// containerd is gone; what is known stays as it is.
     Lost,
@@ -54,9 +57,24 @@ pub(crate) struct ContainerNews {
     pub(crate) id: ContainerId,
     /// Read its record and files again first.
     pub(crate) refresh: bool,
-    pub(crate) fact: Option<Fact>,
+    pub(crate) what: Option<Happening>,
     /// Told when the snapshot has it.
     pub(crate) done: Option<oneshot::Sender<()>>,
+}
+
+/// What happened to a container.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// Its state changes.
+    Fact(Fact),
+    /// The run with this number ended, and that has been worked on.
+    Ended {
+        generation: u64,
+        /// [`Fact::Exited`].
+        fact: Fact,
+    },
+    /// containerd says that its first process ended; the engine has work to do before anybody hears of it.
+    Exit { pid: u32, exit: Exit },
 }
 
 impl Inventory {
@@ -83,7 +101,7 @@ impl Inventory {
 
     /// Tell a fact; returns when the snapshot has it.
     pub async fn tell(&self, id: &ContainerId, fact: Fact) {
-        self.send(id, false, Some(fact)).await;
+        self.send(id, false, Some(Happening::Fact(fact))).await;
     }
 
     /// Read one container's record and files again; returns when the snapshot has them.
@@ -93,7 +111,12 @@ impl Inventory {
 
     /// Read the record and files again, then apply the fact; returns when the snapshot has both.
     pub async fn refresh_and_tell(&self, id: &ContainerId, fact: Fact) {
-        self.send(id, true, Some(fact)).await;
+        self.send(id, true, Some(Happening::Fact(fact))).await;
+    }
+
+    /// Read the record and files again, then tell the end of one run: nothing happens if another one has begun meanwhile.
+    pub(crate) async fn refresh_and_tell_end(&self, id: &ContainerId, generation: u64, fact: Fact) {
+        self.send(id, true, Some(Happening::Ended { generation, fact })).await;
     }
 
     /// Changes whenever an image record of the namespace changed, or may have while containerd was out of reach.
@@ -102,9 +125,9 @@ impl Inventory {
         self.images.clone()
     }
 
-    async fn send(&self, id: &ContainerId, refresh: bool, fact: Option<Fact>) {
+    async fn send(&self, id: &ContainerId, refresh: bool, what: Option<Happening>) {
         let (done, told) = oneshot::channel();
-        let news = ContainerNews { id: id.clone(), refresh, fact, done: Some(done) };
+        let news = ContainerNews { id: id.clone(), refresh, what, done: Some(done) };
         if self.news.send(News::Container(news)).await.is_ok() {
             // The owner only goes away with the daemon.
             let _ = told.await;

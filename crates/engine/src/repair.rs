@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use containerd::tasks::{Exit, TaskStatus};
+use containerd::tasks::TaskStatus;
+use futures_util::StreamExt as _;
 
 use crate::containers::{Owner, Phase, record};
 use crate::{Engine, Result};
@@ -15,6 +16,9 @@ pub const LEASE_MARK: &str = "nerdctld/lease";
 
 /// A half-made thing younger than this may be being made right now, by another daemon on the same containerd.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// Containers that are repaired at the same time.
+const AT_ONCE: usize = 8;
 
 impl Engine {
     /// Wait for the first load, then repair once.
@@ -41,6 +45,20 @@ impl Engine {
                 ),
             }
         }
+        self.repair_the_young(started).await;
+    }
+
+    /// What was too young to be told from what another daemon is making. Its name is taken until it is gone.
+    async fn repair_the_young(&self, started: SystemTime) {
+        tokio::time::sleep(GRACE + Duration::from_secs(1)).await;
+        match self.remove_half_made(started).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed half-made containers of an earlier daemon"),
+            Err(error) => tracing::warn!(
+                error = error.message(),
+                "half-made containers could not be removed; the next start tries again"
+            ),
+        }
     }
 
     /// Records of ours without the mark that creation was finished.
@@ -52,8 +70,16 @@ impl Engine {
             if !is_old(found.created_at, started) {
                 continue;
             }
-            self.discard_half_made(found).await?;
-            count += 1;
+            match self.discard_half_made(found).await {
+                Ok(()) => count += 1,
+                Err(error) => {
+                    tracing::warn!(
+                        container = found.id,
+                        error = error.message(),
+                        "a half-made container could not be removed; the next start tries again"
+                    );
+                }
+            }
         }
         Ok(count)
     }
@@ -67,15 +93,23 @@ impl Engine {
             if let (Owner::Nerdctld, Phase::Exited, Some(at)) =
                 (&container.owner, state.phase, state.finished_at)
             {
-                let exit = Exit { status: state.exit_code, exited_at: Some(at.into()) };
-                ended.push((at, Arc::clone(container), exit));
+                ended.push((at, Arc::clone(container)));
             }
         }
+        // One whose monitor or shim hangs holds up none but itself.
+        futures_util::stream::iter(&ended)
+            .for_each_concurrent(AT_ONCE, |(_, container)| self.missed_end(container))
+            .await;
         // Oldest first: the newest tasks are the ones that stay.
-        ended.sort_by_key(|(at, ..)| *at);
+        ended.sort_by_key(|(at, _)| *at);
         let count = ended.len();
-        for (_, container, exit) in ended {
-            self.missed_end(&container, exit).await;
+        for (_, container) in ended {
+            if container.auto_remove {
+                let engine = self.clone();
+                self.supervisor().spawn_operation(async move { engine.after_end(container).await });
+            } else {
+                self.after_end(container).await;
+            }
         }
         Ok(count)
     }
@@ -94,10 +128,13 @@ impl Engine {
             let Ok(task) = self.containerd().get_task(id).await else { continue };
             if task.status == TaskStatus::Created {
                 let deleted = self.containerd().delete_task(id).await;
-                deleted.map_err(|error| {
-                    self.containerd_error(format!("delete the unstarted task of {id}"), error)
-                })?;
+                if let Err(error) = deleted {
+                    // The others' turn comes all the same.
+                    tracing::warn!(container = id, %error, "an unstarted task could not be deleted");
+                    continue;
+                }
                 self.remove_streams(&container.id).await;
+                self.forget_failed_run(container).await;
                 count += 1;
             }
         }

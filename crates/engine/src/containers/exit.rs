@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::remove::RemoveOptions;
 use super::state::Fact;
-use super::{Container, Owner};
+use super::{Container, Owner, State};
 use crate::inventory::{Reaction, Transition};
 use crate::{Engine, Error};
 
@@ -28,6 +28,12 @@ pub(crate) const UNKNOWN: u32 = 255;
 /// `daemon/monitor.go` waits 2 s).
 pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 
+/// The longest pause between two tries to wait for the end of a run.
+const RETRY_MOST: Duration = Duration::from_secs(5);
+
+/// How long the deletion of a kept task may take. A hung shim must not hold up what comes after it.
+const TASK_DELETION: Duration = Duration::from_secs(15);
+
 /// Which ends are being worked on, so that each is worked on once.
 #[derive(Debug, Default)]
 pub struct Exits {
@@ -35,13 +41,41 @@ pub struct Exits {
     kept: Mutex<std::collections::VecDeque<ContainerId>>,
 }
 
-impl Exits {
-    fn begin(&self, id: &ContainerId, generation: u64) -> bool {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert((id.clone(), generation))
-    }
+/// Which run a messenger speaks of. Its news may be old: another run may have begun since.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    /// The one with this number.
+    Number(u64),
+    /// The one with this first process; 0 if that is not known.
+    Process(u32),
+}
 
-    fn end(&self, id: &ContainerId, generation: u64) {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id.clone(), generation));
+impl Run {
+    fn is_that_of(self, state: &State) -> bool {
+        match self {
+            Self::Number(number) => state.generation == number,
+            Self::Process(pid) => pid == 0 || state.pid == 0 || state.pid == pid,
+        }
+    }
+}
+
+/// The end of one run is being worked on, until this is dropped.
+struct Busy<'a> {
+    exits: &'a Exits,
+    key: (ContainerId, u64),
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.exits.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Exits {
+    fn begin(&self, container: &Container) -> Option<Busy<'_>> {
+        let key = (container.id.clone(), container.state.generation);
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.insert(key.clone()).then(|| Busy { exits: self, key })
     }
 
     /// Remember a stopped task; gives the ones that are too many.
@@ -66,10 +100,9 @@ impl Engine {
                         self.supervisor().spawn(self.clone().watch(container));
                     }
                 }
-                Reaction::Exit(id, exit) => {
-                    let Some(entry) = self.inventory().now().get(&id).cloned() else { continue };
-                    self.supervisor()
-                        .spawn_operation(self.clone().ended(Arc::clone(&entry.container), exit));
+                Reaction::Exit { id, pid, exit } => {
+                    let worked_on = self.clone().ended(id, Run::Process(pid), exit);
+                    self.supervisor().spawn_operation(worked_on);
                 }
             }
         }
@@ -80,20 +113,27 @@ impl Engine {
         if container.owner == Owner::Nerdctld {
             self.supervisor().spawn(self.clone().mind_streams(Arc::clone(&container)));
         }
+        let (id, run) = (container.id.clone(), Run::Number(container.state.generation));
+        let mut pause = Self::RETRY;
         loop {
             match self.containerd().wait(container.id.as_str(), None).await {
-                Ok(exit) => return self.ended(container, exit).await,
+                Ok(exit) => return self.ended(id, run, exit).await,
                 Err(error) if error.is_not_found() => break,
                 // containerd or the shim went away; the task says what became of it.
                 Err(error) => {
                     tracing::debug!(container = container.id.as_str(), %error, "a wait broke; looking at the task");
-                    tokio::time::sleep(Self::RETRY).await;
+                    tokio::time::sleep(pause).await;
+                    // All running containers do this at once. When containerd is back, what has ended is found out anyway.
+                    pause = (pause * 2).min(RETRY_MOST);
                 }
+            }
+            if self.running(&id, run).is_none() {
+                return;
             }
             match self.containerd().get_task(container.id.as_str()).await {
                 Ok(task) if task.status == TaskStatus::Stopped => {
                     let exit = Exit { status: task.exit_status, exited_at: task.exited_at };
-                    return self.ended(container, exit).await;
+                    return self.ended(id, run, exit).await;
                 }
                 Err(error) if error.is_not_found() => break,
                 Ok(_) | Err(_) => {}
@@ -101,29 +141,35 @@ impl Engine {
         }
         // The task is gone without a word to us. Its exit event is on its way, if there is one: give it a moment.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        self.ended(container, Exit { status: UNKNOWN, exited_at: None }).await;
+        self.ended(id, run, Exit { status: UNKNOWN, exited_at: None }).await;
+    }
+
+    /// The container, if this is the run that it is in.
+    fn running(&self, id: &ContainerId, run: Run) -> Option<Arc<Container>> {
+        let container = Arc::clone(&self.inventory().now().get(id)?.container);
+        (container.state.phase.has_process() && run.is_that_of(&container.state))
+            .then_some(container)
     }
 
     /// A run ended: do what has to be done, then tell.
-    async fn ended(self, container: Arc<Container>, exit: Exit) {
-        let id = &container.id;
-        let Some(entry) = self.inventory().now().get(id).cloned() else { return };
-        let state = &entry.container.state;
-        if !state.phase.has_process() || !self.exits().begin(id, state.generation) {
+    async fn ended(self, id: ContainerId, run: Run, exit: Exit) {
+        let Some(container) = self.running(&id, run) else { return };
+        let Some(busy) = self.exits().begin(&container) else { return };
+        let generation = container.state.generation;
+        // The other messenger may have finished between our look and our turn.
+        if self.running(&id, Run::Number(generation)).is_none() {
             return;
         }
-        let at = exit
-            .exited_at
-            .and_then(|at| Timestamp::try_from(at).ok())
-            .unwrap_or_else(Timestamp::now);
+        let at = time_of(&exit);
         if container.owner == Owner::Nerdctld {
-            let drained = self.drain_streams(&entry.container, DRAIN);
-            let recorded = self.record_exit(&entry.container, exit.status, at);
+            let drained = self.drain_streams(&container, DRAIN);
+            let recorded = self.record_exit(&container, exit.status, at);
             tokio::join!(drained, recorded);
         }
         // Its addresses are gone from the files now.
-        self.inventory().refresh_and_tell(id, Fact::Exited { code: exit.status, at }).await;
-        self.exits().end(id, state.generation);
+        let fact = Fact::Exited { code: exit.status, at };
+        self.inventory().refresh_and_tell_end(&id, generation, fact).await;
+        drop(busy);
         if container.owner == Owner::Nerdctld {
             self.after_end(container).await;
         }
@@ -154,26 +200,38 @@ impl Engine {
     }
 
     /// The end of a run of ours that no daemon saw: what has to be done is done now, once.
-    pub(crate) async fn missed_end(&self, container: &Arc<Container>, exit: Exit) {
-        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let known = state_dir
-            .lifecycle()
-            .ok()
-            .and_then(|lifecycle| lifecycle.run())
-            .is_some_and(|run| state_dir.exit_of(run).is_ok_and(|exit| exit.is_some()));
-        if !known {
-            let at = exit
-                .exited_at
-                .and_then(|at| Timestamp::try_from(at).ok())
-                .unwrap_or_else(Timestamp::now);
-            self.drain_streams(container, DRAIN).await;
-            self.record_exit(container, exit.status, at).await;
+    ///
+    /// `container` is how the repair found it. An operation that has the container now, or had it meanwhile, has done or
+    /// undone all that: its files and networks may be those of the next run.
+    pub(crate) async fn missed_end(&self, container: &Arc<Container>) {
+        let id = &container.id;
+        let Some(_guard) = self.locks().try_lock(id) else { return };
+        if self.inventory().now().get(id).is_none_or(|now| now.container.state != container.state) {
+            return;
         }
-        self.after_end(Arc::clone(container)).await;
+        let (state_dir, code) =
+            (self.store().state_dir(&self.settings().namespace, id), container.state.exit_code);
+        let known = tokio::task::spawn_blocking(move || {
+            let run = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.run());
+            run.is_some_and(|run| state_dir.exit_of(run).is_ok_and(|exit| exit.is_some()))
+        });
+        if !known.await.unwrap_or(false) && !self.runs_again(container).await {
+            let at = container.state.finished_at.unwrap_or_else(Timestamp::now);
+            self.drain_streams(container, DRAIN).await;
+            self.record_exit(container, code, at).await;
+        }
+    }
+
+    /// nerdctl or containerd's restart plugin has just started it: the news of that is still on its way.
+    async fn runs_again(&self, container: &Container) -> bool {
+        match self.containerd().get_task(container.id.as_str()).await {
+            Ok(task) => task.status != TaskStatus::Stopped,
+            Err(error) => !error.is_not_found(),
+        }
     }
 
     /// Everybody knows; what remains is to remove it, or to keep its task for a while.
-    async fn after_end(&self, container: Arc<Container>) {
+    pub(crate) async fn after_end(&self, container: Arc<Container>) {
         if !container.auto_remove {
             return self.keep_stopped(&container).await;
         }
@@ -191,20 +249,63 @@ impl Engine {
     /// A stopped task is what `nerdctl ps` shows, but each costs a live shim: only the newest few are kept.
     async fn keep_stopped(&self, container: &Container) {
         for id in self.exits().keep(&container.id, self.settings().keep_stopped) {
-            let Some(_guard) = self.locks().try_lock(&id) else { continue };
-            let running = self
-                .inventory()
-                .now()
-                .get(&id)
-                .is_some_and(|entry| entry.container.state.phase.has_process());
-            if running {
-                continue;
-            }
-            if let Err(error) = self.containerd().delete_task(id.as_str()).await
-                && !error.is_not_found()
-            {
+            self.delete_stopped_task(&id).await;
+        }
+    }
+
+    async fn delete_stopped_task(&self, id: &ContainerId) {
+        // `docker stop` may be about to let go of it.
+        let locked = tokio::time::timeout(TASK_DELETION, self.locks().lock(id)).await;
+        let Ok(_guard) = locked else { return };
+        // It may run again, or be about to: that task is not ours to delete.
+        let task = self.containerd().get_task(id.as_str()).await;
+        if !task.is_ok_and(|task| task.status == TaskStatus::Stopped) {
+            return;
+        }
+        let deleted =
+            tokio::time::timeout(TASK_DELETION, self.containerd().delete_task(id.as_str())).await;
+        match deleted {
+            Ok(Err(error)) if !error.is_not_found() => {
                 tracing::warn!(container = id.as_str(), %error, "the task of an ended container could not be deleted");
             }
+            Ok(_) => {}
+            Err(_) => tracing::warn!(
+                container = id.as_str(),
+                "the shim of an ended container does not answer; its task stays"
+            ),
         }
+    }
+}
+
+fn time_of(exit: &Exit) -> Timestamp {
+    let at = exit.exited_at.and_then(|at| Timestamp::try_from(at).ok());
+    at.unwrap_or_else(Timestamp::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::state::next;
+
+    #[test]
+    fn news_of_an_earlier_run_are_not_of_this_one() {
+        let started = Fact::Started { pid: 7, at: Timestamp::UNIX_EPOCH };
+        let state = next(&State::created(), &started).unwrap();
+        assert!(Run::Process(7).is_that_of(&state) && Run::Process(0).is_that_of(&state));
+        assert!(!Run::Process(6).is_that_of(&state));
+        assert!(Run::Number(1).is_that_of(&state) && !Run::Number(0).is_that_of(&state));
+        let hung = State { pid: 0, ..state };
+        assert!(Run::Process(6).is_that_of(&hung), "nobody knows its process");
+    }
+
+    #[test]
+    fn only_the_newest_stopped_tasks_are_kept() {
+        let exits = Exits::default();
+        let id = |number| ContainerId::from_random([number; 32]);
+        assert!(exits.keep(&id(1), 2).is_empty());
+        assert!(exits.keep(&id(2), 2).is_empty());
+        assert!(exits.keep(&id(1), 2).is_empty(), "it is the newest again");
+        assert_eq!(exits.keep(&id(3), 2), [id(2)]);
+        assert_eq!(exits.keep(&id(4), 0), [id(1), id(3), id(4)]);
     }
 }

@@ -70,6 +70,8 @@ pub struct State {
     pub oom_killed: bool,
     /// Why the last start failed, or empty.
     pub error: String,
+    /// The last run that ended.
+    pub last_run: Option<EndedRun>,
     /// Number of runs seen by this daemon; waiters for the next exit compare it.
     pub generation: u64,
 }
@@ -86,10 +88,23 @@ impl State {
             finished_at: None,
             oom_killed: false,
             error: String::new(),
+            last_run: None,
             generation: 0,
         }
     }
 }
+
+/// A run that ended. Stays known while the container runs again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedRun {
+    /// Its process id.
+    pub pid: u32,
+    /// Its exit code.
+    pub exit_code: u32,
+}
+
+/// How much later than the end of a run its start may be dated: whoever dates an event may come late.
+const LATE_START: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 /// News about a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +152,9 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
             if state.phase.has_process() && state.pid == *pid {
                 return None;
             }
+            if is_late(state, *pid, *at) {
+                return None;
+            }
             new.phase = Phase::Running;
             new.pid = *pid;
             new.started_at = Some(*at);
@@ -150,6 +168,7 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
                 return None;
             }
             new.phase = Phase::Exited;
+            new.last_run = Some(EndedRun { pid: state.pid, exit_code: *code });
             new.pid = 0;
             new.exit_code = *code;
             new.finished_at = Some(*at);
@@ -171,6 +190,15 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
         }
     }
     Some(new)
+}
+
+/// The news of the start of the run that has ended already: events are slower than the end of a short process. (The same
+/// process id may come again, but not within the same second.)
+fn is_late(state: &State, pid: u32, at: Timestamp) -> bool {
+    let same = state.last_run.as_ref().is_some_and(|run| run.pid == pid);
+    same && pid != 0
+        && state.phase == Phase::Exited
+        && state.finished_at.is_some_and(|end| at.duration_since(end) < LATE_START)
 }
 
 #[cfg(test)]
@@ -206,6 +234,9 @@ mod tests {
         assert_eq!(next(&paused, &Fact::Paused), None);
         assert_eq!(next(&paused, &Fact::Started { pid: 7, at: at(9) }), None);
         let ended = next(&state, &Fact::Exited { code: 0, at: at(2) }).unwrap();
+        assert_eq!(next(&ended, &Fact::Started { pid: 7, at: at(2) }), None, "late news");
+        assert!(next(&ended, &Fact::Started { pid: 8, at: at(2) }).is_some());
+        assert!(next(&ended, &Fact::Started { pid: 7, at: at(9) }).is_some(), "the same number");
         for fact in [Fact::Exited { code: 1, at: at(3) }, Fact::Paused, Fact::Resumed, Fact::Oom] {
             assert_eq!(next(&ended, &fact), None, "{fact:?}");
         }

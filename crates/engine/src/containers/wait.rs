@@ -50,13 +50,22 @@ impl Waiter {
     pub async fn outcome(mut self) -> WaitOutcome {
         let (condition, at_first) = (self.condition, self.at_first);
         // An error means that the container is gone; its last state stays readable.
-        let _ = self.states.wait_for(|state| is_over(condition, &at_first, state)).await;
-        let state = self.states.borrow();
+        let seen = self.states.wait_for(|state| is_over(condition, &at_first, state)).await;
+        let seen = seen.map(|state| state.clone());
+        let state = seen.unwrap_or_else(|_| self.states.borrow().clone());
         if state.phase == Phase::Dead {
             let error = Some("the container could not be removed whole".to_owned());
             return WaitOutcome { status_code: -1, error };
         }
-        WaitOutcome { status_code: i64::from(state.exit_code), error: None }
+        WaitOutcome { status_code: i64::from(code(&state)), error: None }
+    }
+}
+
+/// Exit code of the run that ended last. The end itself may have been missed by a slow waiter, when it runs again.
+fn code(state: &State) -> u32 {
+    match &state.last_run {
+        Some(run) if state.phase.has_process() => run.exit_code,
+        _ => state.exit_code,
     }
 }
 
@@ -111,6 +120,19 @@ mod tests {
             let over = is_over(condition, &state(first.0, first.1), &state(now.0, now.1));
             assert_eq!(over, expected, "{condition:?} {first:?} → {now:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_code_is_that_of_the_run_that_ended() {
+        use crate::containers::state::{Fact, next};
+        let at = jiff::Timestamp::from_second;
+        let started = |pid| Fact::Started { pid, at: at(i64::from(pid)).unwrap() };
+        let first = next(&State::created(), &started(7)).unwrap();
+        let (sender, states) = watch::channel(first.clone());
+        let waiter = Waiter { states, condition: WaitCondition::NextExit, at_first: first.clone() };
+        let ended = next(&first, &Fact::Exited { code: 3, at: at(8).unwrap() }).unwrap();
+        sender.send_replace(next(&ended, &started(9)).unwrap());
+        assert_eq!(waiter.outcome().await, WaitOutcome { status_code: 3, error: None });
     }
 
     #[tokio::test]

@@ -12,8 +12,7 @@ use names::ContainerId;
 use tokio::sync::{mpsc, watch};
 
 use super::load::Reader;
-use super::owner::Reaction;
-use super::{ContainerNews, News};
+use super::{ContainerNews, Happening, News};
 use crate::containers::state::Fact;
 
 /// Pause between tries to reach containerd.
@@ -24,7 +23,6 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Outlets {
     pub(crate) news: mpsc::Sender<News>,
     pub(crate) images: Arc<watch::Sender<u64>>,
-    pub(crate) reactions: mpsc::Sender<Reaction>,
 }
 
 /// Follow for ever; a break is a short pause and a new beginning.
@@ -35,7 +33,7 @@ pub(crate) async fn follow(reader: Reader, outlets: Outlets) {
             Ok(()) => tracing::warn!("containerd closed the event stream"),
             // Said once, not four times a second while containerd is away.
             Err(error) if reachable => {
-                tracing::warn!(%error, "containerd does not answer; waiting for it")
+                tracing::warn!(%error, "containerd does not answer; waiting for it");
             }
             Err(_) => {}
         }
@@ -53,6 +51,7 @@ async fn one_stream(
 ) -> Result<(), containerd::Error> {
     let filter = format!("namespace=={}", reader.namespace.as_str());
     let mut events = reader.containerd.subscribe(&[&filter]).await?;
+    let _ = outlets.news.send(News::Loading).await;
     let loaded = reader.read_all().await?;
     tracing::info!(
         containers = loaded.len(),
@@ -76,20 +75,19 @@ impl Outlets {
             | EventBody::ContainerUpdate { id, .. }
             | EventBody::ContainerDelete { id } => self.tell(&id, true, None).await,
             EventBody::TaskStart { container_id, pid } => {
-                self.tell(&container_id, true, Some(Fact::Started { pid, at })).await;
+                self.tell_fact(&container_id, true, Fact::Started { pid, at }).await;
             }
-            EventBody::TaskExit { container_id, exec_id: None, exit, .. } => {
-                let Ok(id) = container_id.parse() else { return };
-                let _ = self.reactions.send(Reaction::Exit(id, exit)).await;
+            EventBody::TaskExit { container_id, exec_id: None, pid, exit } => {
+                self.tell(&container_id, false, Some(Happening::Exit { pid, exit })).await;
             }
             EventBody::TaskPaused { container_id } => {
-                self.tell(&container_id, false, Some(Fact::Paused)).await
+                self.tell_fact(&container_id, false, Fact::Paused).await;
             }
             EventBody::TaskResumed { container_id } => {
-                self.tell(&container_id, false, Some(Fact::Resumed)).await
+                self.tell_fact(&container_id, false, Fact::Resumed).await;
             }
             EventBody::TaskOom { container_id } => {
-                self.tell(&container_id, false, Some(Fact::Oom)).await
+                self.tell_fact(&container_id, false, Fact::Oom).await;
             }
             EventBody::ImageCreate { .. }
             | EventBody::ImageUpdate { .. }
@@ -100,10 +98,14 @@ impl Outlets {
         }
     }
 
-    async fn tell(&self, id: &str, refresh: bool, fact: Option<Fact>) {
+    async fn tell_fact(&self, id: &str, refresh: bool, fact: Fact) {
+        self.tell(id, refresh, Some(Happening::Fact(fact))).await;
+    }
+
+    async fn tell(&self, id: &str, refresh: bool, what: Option<Happening>) {
         // containerd accepts nothing else as an id.
         let Ok(id) = id.parse::<ContainerId>() else { return };
         let _ =
-            self.news.send(News::Container(ContainerNews { id, refresh, fact, done: None })).await;
+            self.news.send(News::Container(ContainerNews { id, refresh, what, done: None })).await;
     }
 }

@@ -125,11 +125,7 @@ impl Reader {
             Ok(Err(error)) if error.is_not_found() => {
                 facts_of(None, files, container.created, ours)
             }
-            // Its shim hangs, so it has one: it runs, as far as anybody can tell.
-            Ok(Err(_)) | Err(_) => {
-                let since = files.started_at.unwrap_or(container.created);
-                vec![Fact::Started { pid: 0, at: since }]
-            }
+            Ok(Err(_)) | Err(_) => facts_without_answer(files, container.created),
         }
     }
 
@@ -232,10 +228,7 @@ fn facts_of(
 ) -> Facts {
     use containerd::tasks::TaskStatus;
     let started_at = files.started_at.unwrap_or(created);
-    let ended = |code: u32, at: Timestamp| {
-        // A run that ended has begun, even where nobody noted when.
-        vec![Fact::Started { pid: u32::MAX, at: started_at.min(at) }, Fact::Exited { code, at }]
-    };
+    let ended = |code: u32, at: Timestamp| whole_run(started_at, code, at);
     let Some(task) = task else {
         return match (files.exit, files.started_at) {
             (Some((code, at)), _) => ended(code, at),
@@ -246,7 +239,8 @@ fn facts_of(
     };
     let start = Fact::Started { pid: task.pid, at: started_at };
     match task.status {
-        TaskStatus::Running | TaskStatus::Unknown => vec![start],
+        TaskStatus::Running => vec![start],
+        TaskStatus::Unknown => facts_without_answer(files, created),
         TaskStatus::Paused | TaskStatus::Pausing => vec![start, Fact::Paused],
         TaskStatus::Stopped => {
             let at =
@@ -255,6 +249,21 @@ fn facts_of(
         }
         TaskStatus::Created => Vec::new(),
     }
+}
+
+/// There is a task whose shim hangs. It runs, as far as anybody can tell, unless its end is on record: the next run would
+/// have deleted that.
+fn facts_without_answer(files: &RunFiles, created: Timestamp) -> Facts {
+    let started_at = files.started_at.unwrap_or(created);
+    match files.exit {
+        Some((code, at)) => whole_run(started_at, code, at),
+        None => vec![Fact::Started { pid: 0, at: started_at }],
+    }
+}
+
+/// A run that ended has begun, even where nobody noted when.
+fn whole_run(started_at: Timestamp, code: u32, at: Timestamp) -> Facts {
+    vec![Fact::Started { pid: u32::MAX, at: started_at.min(at) }, Fact::Exited { code, at }]
 }
 
 #[cfg(test)]
@@ -305,6 +314,10 @@ mod tests {
         let forgotten = found(None, &files, true);
         assert_eq!((forgotten.phase, forgotten.exit_code, forgotten.pid), (Phase::Exited, 5, 0));
         assert_eq!(found(None, &RunFiles::default(), true).phase, Phase::Created);
+        let hung = Task { pid: 0, ..task(TaskStatus::Unknown) };
+        assert_eq!(found(Some(&hung), &files, true).phase, Phase::Exited, "its end is on record");
+        let no_exit = RunFiles { exit: None, ..files };
+        assert_eq!(found(Some(&hung), &no_exit, true).phase, Phase::Running);
         let unseen = RunFiles { started_at: Some(at(10)), exit: None };
         assert_eq!(found(None, &unseen, true).exit_code, UNKNOWN);
         assert_eq!(

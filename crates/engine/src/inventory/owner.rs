@@ -1,14 +1,15 @@
 //! The task that owns the data: applies news in order, publishes snapshots, emits life-cycle events.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use containerd::tasks::Exit;
+use jiff::Timestamp;
 use names::ContainerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::load::{Loaded, Outcome, Reader, RunFiles};
-use super::{ContainerNews, Entry, Inventory, News, QUEUE, Snapshot, follow};
+use super::{ContainerNews, Entry, Happening, Inventory, News, QUEUE, Snapshot, follow};
 use crate::containers::exit::UNKNOWN;
 use crate::containers::state::{Fact, next};
 use crate::containers::{Container, Phase, State};
@@ -25,7 +26,14 @@ pub enum Reaction {
     /// A container appeared, or its state changed.
     Transition(Transition),
     /// containerd says that a container's first process ended.
-    Exit(ContainerId, Exit),
+    Exit {
+        /// Which container.
+        id: ContainerId,
+        /// The process; 0 if not known.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+    },
 }
 
 /// A container appeared or its state changed.
@@ -49,6 +57,8 @@ pub(super) struct Owner {
     reactions: mpsc::Sender<Reaction>,
     containers: BTreeMap<ContainerId, Live>,
     refreshing: HashMap<ContainerId, Refreshing>,
+    /// While a whole look is under way: what came, went or changed its state since it began. For those the look is old.
+    touched: Option<HashSet<ContainerId>>,
     loaded: bool,
     connected: bool,
 }
@@ -57,13 +67,16 @@ pub(super) struct Owner {
 struct Live {
     entry: Arc<Entry>,
     states: watch::Sender<State>,
+    /// The last end that containerd told, and whose. Should the run be followed by another one, or the container vanish,
+    /// before the end has been worked on, this is how it ended.
+    exit: Option<(u32, Exit)>,
 }
 
 /// A record is being read; what arrives meanwhile waits for it, so that news of one container keep their order.
 #[derive(Debug, Default)]
 struct Refreshing {
     again: bool,
-    waiting: Vec<(Option<Fact>, Option<oneshot::Sender<()>>)>,
+    waiting: Vec<(Option<Happening>, Option<oneshot::Sender<()>>)>,
 }
 
 impl Inventory {
@@ -78,11 +91,7 @@ impl Inventory {
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let (reactions, receiver) = mpsc::channel(REACTIONS);
         let (images, image_changes) = watch::channel(0);
-        let follower = follow::Outlets {
-            news: sender.clone(),
-            images: Arc::new(images),
-            reactions: reactions.clone(),
-        };
+        let follower = follow::Outlets { news: sender.clone(), images: Arc::new(images) };
         let follower = (reader.clone(), follower);
         let owner = Owner {
             reader,
@@ -91,9 +100,10 @@ impl Inventory {
             queue,
             sender: sender.clone(),
             snapshot,
-            reactions: reactions.clone(),
+            reactions,
             containers: BTreeMap::new(),
             refreshing: HashMap::new(),
+            touched: None,
             loaded: false,
             connected: false,
         };
@@ -112,6 +122,7 @@ impl Owner {
             match news {
                 News::Container(news) => self.container(news).await,
                 News::Refreshed(id, outcome) => self.refreshed(id, outcome).await,
+                News::Loading => self.touched = Some(HashSet::new()),
                 News::Loaded(loaded) => self.reload(loaded).await,
                 News::Lost => {
                     self.connected = false;
@@ -122,22 +133,49 @@ impl Owner {
     }
 
     async fn container(&mut self, news: ContainerNews) {
-        let ContainerNews { id, refresh, fact, done } = news;
+        let ContainerNews { id, refresh, what, done } = news;
         if let Some(running) = self.refreshing.get_mut(&id) {
             running.again |= refresh;
-            running.waiting.push((fact, done));
+            running.waiting.push((what, done));
             return;
         }
         if refresh {
             let running = self.refreshing.entry(id.clone()).or_default();
-            running.waiting.push((fact, done));
+            running.waiting.push((what, done));
             self.read(id);
             return;
         }
-        if let Some(fact) = fact {
-            self.apply(&id, fact).await;
-        }
+        self.happened(&id, what, &RunFiles::default()).await;
         tell(done);
+    }
+
+    async fn happened(&mut self, id: &ContainerId, what: Option<Happening>, files: &RunFiles) {
+        match what {
+            None => {}
+            Some(Happening::Fact(fact)) => self.apply(id, files.date(fact)).await,
+            Some(Happening::Ended { generation, fact })
+                if self.state(id).is_some_and(|state| state.generation == generation) =>
+            {
+                self.apply(id, fact).await;
+            }
+            // Another run has begun meanwhile.
+            Some(Happening::Ended { .. }) => {}
+            Some(Happening::Exit { pid, exit }) => {
+                let Some(live) = self.containers.get_mut(id) else { return };
+                live.exit = Some((pid, exit));
+                let _ = self.reactions.send(Reaction::Exit { id: id.clone(), pid, exit }).await;
+            }
+        }
+    }
+
+    fn state(&self, id: &ContainerId) -> Option<&State> {
+        self.containers.get(id).map(|live| &live.entry.container.state)
+    }
+
+    fn touch(&mut self, id: &ContainerId) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(id.clone());
+        }
     }
 
     /// Read one record, beside the loop: even a slow containerd does not hold up news of other containers.
@@ -163,27 +201,30 @@ impl Owner {
                 files = run;
                 self.put(*container, None).await;
             }
-            Outcome::Gone => self.forget(&id),
+            Outcome::Gone => self.forget(&id).await,
             Outcome::Unknown => {}
         }
-        for (fact, done) in running.waiting {
-            if let Some(fact) = fact {
-                self.apply(&id, files.date(fact)).await;
-            }
+        for (what, done) in running.waiting {
+            self.happened(&id, what, &files).await;
             tell(done);
         }
     }
 
     /// Everything was read anew: what is not in it is gone, what differs has happened while nobody listened.
-    async fn reload(&mut self, loaded: Vec<Loaded>) {
+    ///
+    /// Operations go on meanwhile. What they touched is newer than this look, and is read once more instead.
+    async fn reload(&mut self, mut loaded: Vec<Loaded>) {
         let first = !self.loaded;
+        let touched = self.touched.take().unwrap_or_default();
+        loaded.retain(|loaded| !touched.contains(&loaded.container.id));
         let gone: Vec<ContainerId> = {
-            let present: std::collections::HashSet<&ContainerId> =
+            let present: HashSet<&ContainerId> =
                 loaded.iter().map(|loaded| &loaded.container.id).collect();
-            self.containers.keys().filter(|id| !present.contains(id)).cloned().collect()
+            let is_gone = |id: &&ContainerId| !present.contains(id) && !touched.contains(*id);
+            self.containers.keys().filter(is_gone).cloned().collect()
         };
         for id in gone {
-            self.forget(&id);
+            self.forget(&id).await;
         }
         self.connected = true;
         for Loaded { container, facts } in loaded {
@@ -199,6 +240,9 @@ impl Owner {
         }
         self.loaded = true;
         self.publish();
+        for id in touched {
+            self.container(ContainerNews { id, refresh: true, what: None, done: None }).await;
+        }
     }
 
     /// Apply what must have happened while nobody listened.
@@ -211,7 +255,10 @@ impl Owner {
                 }
             }
             // The engine has work to do before anybody hears of an end.
-            Missed::End(exit) => drop(self.reactions.send(Reaction::Exit(id.clone(), exit)).await),
+            Missed::End(exit) => {
+                let (id, pid) = (id.clone(), live.entry.container.state.pid);
+                let _ = self.reactions.send(Reaction::Exit { id, pid, exit }).await;
+            }
         }
     }
 
@@ -234,7 +281,8 @@ impl Owner {
                 let (states, watched) = watch::channel(container.state.clone());
                 let container = Arc::new(container);
                 let entry = Arc::new(Entry { container: Arc::clone(&container), states: watched });
-                self.containers.insert(id, Live { entry, states });
+                self.touch(&id);
+                self.containers.insert(id, Live { entry, states, exit: None });
                 if told {
                     self.publish();
                     self.events.publish(container_event(&container, "create", &[]));
@@ -244,17 +292,42 @@ impl Owner {
         }
     }
 
-    fn forget(&mut self, id: &ContainerId) {
+    async fn forget(&mut self, id: &ContainerId) {
+        // Others may remove a container before we are done with its end: whoever waits for that gets it all the same.
+        self.end_unfinished(id).await;
+        self.touch(id);
         let Some(live) = self.containers.remove(id) else { return };
         self.publish();
         self.events.publish(container_event(&live.entry.container, "destroy", &[]));
         // Dropping `states` wakes those who wait for the removal.
     }
 
+    /// The run is over, because something happened that can only happen after its end.
+    async fn end_unfinished(&mut self, id: &ContainerId) {
+        let Some(live) = self.containers.get(id) else { return };
+        let state = &live.entry.container.state;
+        if state.phase.has_process() {
+            let told = live.exit.filter(|(pid, _)| *pid == state.pid).map(|(_, exit)| exit);
+            self.apply_one(id, ended(told)).await;
+        }
+    }
+
     async fn apply(&mut self, id: &ContainerId, fact: Fact) {
-        let Some(live) = self.containers.get_mut(id) else { return };
+        if let (Some(state), Fact::Started { pid, .. }) = (self.state(id), &fact)
+            && state.phase.has_process()
+            && state.pid != *pid
+        {
+            self.end_unfinished(id).await;
+        }
+        self.apply_one(id, fact).await;
+    }
+
+    async fn apply_one(&mut self, id: &ContainerId, fact: Fact) {
+        let Some(live) = self.containers.get(id) else { return };
         let before = live.entry.container.state.clone();
         let Some(after) = next(&before, &fact) else { return };
+        self.touch(id);
+        let Some(live) = self.containers.get_mut(id) else { return };
         let mut container = live.entry.container.as_ref().clone();
         container.state = after.clone();
         let container = Arc::new(container);
@@ -288,6 +361,15 @@ impl Owner {
     }
 }
 
+/// The end of a run as containerd told it, if it did.
+fn ended(told: Option<Exit>) -> Fact {
+    let at = told.and_then(|exit| Timestamp::try_from(exit.exited_at?).ok());
+    Fact::Exited {
+        code: told.map_or(UNKNOWN, |exit| exit.status),
+        at: at.unwrap_or_else(Timestamp::now),
+    }
+}
+
 fn found_state(facts: &[Fact]) -> State {
     facts.iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
 }
@@ -300,9 +382,13 @@ enum Missed {
 }
 
 fn missed(known: &State, found: &State) -> Missed {
+    if found.phase.has_process() && found.pid == 0 {
+        // Its shim hangs: that says nothing.
+        return Missed::Facts(Vec::new());
+    }
     let end = Exit { status: found.exit_code, exited_at: found.finished_at.map(Into::into) };
     let start = || found.started_at.map(|at| Fact::Started { pid: found.pid, at });
-    let same_run = known.pid == found.pid || found.pid == 0;
+    let same_run = known.pid == found.pid;
     let facts: Vec<Fact> = match (known.phase, found.phase) {
         (known, found) if known.has_process() && !found.has_process() => return Missed::End(end),
         (Phase::Running, Phase::Paused) if same_run => vec![Fact::Paused],
@@ -340,8 +426,6 @@ fn tell(done: Option<oneshot::Sender<()>>) {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -383,5 +467,108 @@ mod tests {
     #[test]
     fn a_hung_shim_is_not_another_run() {
         assert_eq!(missed(&run(7, 1, None), &run(0, 2, None)), Missed::Facts(vec![]));
+        let ended = run(7, 1, Some((3, 5)));
+        assert_eq!(missed(&ended, &run(0, 1, None)), Missed::Facts(vec![]), "nor a new one");
+        let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
+        assert_eq!(missed(&paused, &run(0, 1, None)), Missed::Facts(vec![]));
+    }
+
+    fn container(id: &str) -> Container {
+        let record = containerd::containers::Container {
+            id: id.into(),
+            labels: containerd::Labels::new(),
+            image: String::new(),
+            runtime_name: String::new(),
+            runtime_options: None,
+            spec: None,
+            snapshotter: String::new(),
+            snapshot_key: String::new(),
+            created_at: std::time::SystemTime::UNIX_EPOCH,
+            updated_at: std::time::SystemTime::UNIX_EPOCH,
+            extensions: BTreeMap::new(),
+            sandbox: String::new(),
+        };
+        crate::containers::record::summary(&record, &names::Namespace::default()).unwrap()
+    }
+
+    /// An owner that has looked at containerd once, with a container `a`. containerd itself is away.
+    async fn owner() -> (Owner, mpsc::Receiver<Reaction>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let (reactions, receiver) = mpsc::channel(REACTIONS);
+        let mut owner = Owner {
+            reader: Reader {
+                containerd: containerd::Client::new("/nonexistent".as_ref(), "default"),
+                store: nerdctl_store::DataStore::new("/nonexistent", "/nonexistent"),
+                namespace: names::Namespace::default(),
+                supervisor: Supervisor::new(),
+            },
+            events: EventHub::default(),
+            supervisor: Supervisor::new(),
+            queue,
+            sender,
+            snapshot: watch::channel(Arc::default()).0,
+            reactions,
+            containers: BTreeMap::new(),
+            refreshing: HashMap::new(),
+            touched: None,
+            loaded: false,
+            connected: false,
+        };
+        owner.reload(vec![Loaded { container: container("a"), facts: Vec::new() }]).await;
+        (owner, receiver)
+    }
+
+    fn actions(owner: &Owner) -> Vec<String> {
+        let since = Some(Timestamp::UNIX_EPOCH);
+        let mut events = owner.events.subscribe(crate::events::EventFilter::default(), since);
+        std::iter::from_fn(|| events.next_past())
+            .filter(|event| event.kind == crate::events::EventType::Container)
+            .map(|event| event.action.clone())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_look_does_not_undo_what_happened_since_it_began() {
+        let (mut owner, _reactions) = owner().await;
+        owner.touched = Some(HashSet::new());
+        owner.put(container("b"), None).await;
+        let a = container("a").id;
+        owner.apply(&a, Fact::Started { pid: 7, at: at(1) }).await;
+        // The look was before both.
+        owner.reload(vec![Loaded { container: container("a"), facts: Vec::new() }]).await;
+        assert_eq!(owner.state(&a).unwrap().phase, Phase::Running);
+        assert!(owner.containers.contains_key(&container("b").id));
+
+        owner.touched = Some(HashSet::new());
+        owner.forget(&container("b").id).await;
+        let running = vec![Fact::Started { pid: 7, at: at(1) }];
+        let old = Loaded { container: container("b"), facts: Vec::new() };
+        owner.reload(vec![Loaded { container: container("a"), facts: running }, old]).await;
+        assert!(!owner.containers.contains_key(&container("b").id));
+        assert_eq!(actions(&owner), ["create", "start", "destroy"]);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_followed_by_another_has_ended_first() {
+        let (mut owner, mut reactions) = owner().await;
+        let a = container("a").id;
+        owner.apply(&a, Fact::Started { pid: 7, at: at(1) }).await;
+        let exit = Exit { status: 3, exited_at: Some(at(2).into()) };
+        owner.happened(&a, Some(Happening::Exit { pid: 7, exit }), &RunFiles::default()).await;
+        while !matches!(reactions.recv().await, Some(Reaction::Exit { pid: 7, .. })) {}
+        // nerdctl starts it again before we are done with the end.
+        owner.apply(&a, Fact::Started { pid: 8, at: at(3) }).await;
+        let fact = Fact::Exited { code: 3, at: at(2) };
+        let ended = Happening::Ended { generation: 1, fact };
+        owner.happened(&a, Some(ended), &RunFiles::default()).await;
+        let state = owner.state(&a).unwrap();
+        assert_eq!((state.phase, state.generation), (Phase::Running, 2));
+        assert_eq!(state.last_run.as_ref().unwrap().exit_code, 3);
+        assert_eq!(actions(&owner), ["start", "die", "start"]);
+        // And removes it: who waits for the end gets one.
+        let states = owner.containers[&a].entry.states.clone();
+        owner.forget(&a).await;
+        assert_eq!((states.borrow().phase, states.borrow().exit_code), (Phase::Exited, UNKNOWN));
+        assert_eq!(actions(&owner), ["start", "die", "start", "die", "destroy"]);
     }
 }
