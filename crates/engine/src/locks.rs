@@ -97,7 +97,7 @@ mod tests {
         let guard = locks.lock(&id).await;
         let mut waiting = Box::pin(locks.lock(&id));
         let polled = std::future::poll_fn(|context| {
-            std::task::Poll::Ready(std::future::Future::poll(waiting.as_mut(), context).is_ready())
+            std::task::Poll::Ready(Future::poll(waiting.as_mut(), context).is_ready())
         });
         assert!(!polled.await);
         drop(guard);

@@ -121,7 +121,7 @@ impl Engine {
                         "a monitor was killed; starting another"
                     ),
                     Err(error) => {
-                        tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense")
+                        tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense");
                     }
                 }
                 tries = 0;
