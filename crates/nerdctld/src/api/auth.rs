@@ -4,12 +4,17 @@ use docker_wire::auth::{AuthResponse, RegistryAuth};
 use docker_wire::decode;
 use engine::images::Credentials;
 
-use super::call::{Answer, Call, bad_json};
+use super::call::{Answer, Call, chain};
+use super::error::Refusal;
 use super::reply::Reply;
 
 /// `POST /auth`. The content type is not looked at, as in dockerd.
 pub(super) async fn check(call: Call) -> Answer {
-    let given: RegistryAuth = decode::from_slice(&call.body.read().await?).map_err(bad_json)?;
+    let body = call.body.read().await?;
+    let given: RegistryAuth = decode::from_slice(&body).map_err(|error| {
+        // The body and the header of the same content have one decoder in moby (`authconfig.go`).
+        Refusal::BadJson(format!("invalid X-Registry-Auth header: {}", chain(&error)))
+    })?;
     let outcome = call.engine.check_login(&credentials(&given)).await?;
     Ok(Reply::json(&AuthResponse {
         identity_token: outcome.identity_token,

@@ -76,7 +76,7 @@ fn list_filter(call: &Call) -> Result<ListFilter, Refusal> {
         ancestor: values("ancestor"),
         before: values("before"),
         since: values("since"),
-        exited: parsed(&given, "exited")?,
+        exited: exit_codes(&given)?,
         expose: parsed(&given, "expose")?,
         publish: parsed(&given, "publish")?,
         health: values("health"),
@@ -92,6 +92,17 @@ fn list_filter(call: &Call) -> Result<ListFilter, Refusal> {
         status: given.values("status").filter_map(phase).collect(),
         volume: values("volume"),
     })
+}
+
+/// In the words of moby `daemon/list.go`, which shows Go's.
+fn exit_codes(given: &Filters) -> Result<Vec<i64>, Refusal> {
+    let parse = |value: &str| {
+        let words = format!("strconv.Atoi: parsing {value:?}: invalid syntax");
+        value
+            .parse()
+            .map_err(|_| Refusal::BadParameter(format!("invalid filter 'exited={value}': {words}")))
+    };
+    given.values("exited").map(parse).collect()
 }
 
 /// A limit of 0 or less is none.
@@ -234,8 +245,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            parsed::<i64>(&given, "exited").unwrap_err().to_string(),
-            "invalid filter 'exited=x'"
+            exit_codes(&given).unwrap_err().to_string(),
+            "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"
         );
         assert_eq!(parsed::<PortSpec>(&given, "publish").unwrap().len(), 2);
         assert_eq!(

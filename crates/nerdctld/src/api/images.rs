@@ -5,7 +5,7 @@ pub(in crate::api) mod view;
 
 use docker_wire::decode;
 use docker_wire::distribution;
-use docker_wire::filters::{self, Filters};
+use docker_wire::filters::{self, Filters, InvalidFilter};
 use docker_wire::images::ImageDeleteItem;
 use engine::images::{ImageFilter, Removed};
 use jiff::Zoned;
@@ -41,9 +41,19 @@ fn list_filter(call: &Call) -> Result<ImageFilter, Refusal> {
         reference: values("reference"),
         before: values("before"),
         since: values("since"),
-        until: given.until(&Zoned::now())?,
+        until: given.until(&Zoned::now()).map_err(bad_until)?,
         all: call.query.flag("all"),
     })
+}
+
+fn bad_until(error: InvalidFilter) -> Refusal {
+    match error {
+        InvalidFilter::Until(error) => {
+            let reason = chain(&error);
+            Refusal::BadParameter(format!("invalid value for 'until' filter: {reason}"))
+        }
+        other => other.into(),
+    }
 }
 
 /// `GET /images/{name}/json`.

@@ -138,6 +138,12 @@ fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> 
         return Err(bad(format!("invalid port specification: {port:?}")));
     }
     validate_restart_policy(&host.restart_policy, host.auto_remove)?;
+    if !["", "default"].contains(&host.isolation.to_ascii_lowercase().as_str()) {
+        return Err(bad(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        )));
+    }
     if host.annotations.contains_key("") {
         return Err(bad(
             "invalid Annotations: the empty string is not permitted as an annotation key",
@@ -202,10 +208,13 @@ fn log_options(host: &HostConfig, driver: LogDriver) -> Result<BTreeMap<String, 
                 ))
                 .into());
             }
-            _ => {
-                let driver = driver.as_str();
-                return Err(bad(format!("unknown log opt '{name}' for {driver} log driver")).into());
+            (LogDriver::JsonFile, None) => {
+                return Err(
+                    bad(format!("unknown log opt '{name}' for json-file log driver")).into()
+                );
             }
+            // A driver that keeps nothing takes anything, as in Docker.
+            (LogDriver::None, _) => {}
         }
     }
     Ok(options.clone())

@@ -95,7 +95,7 @@ static ACCEPTED: &[(&str, Use)] = &[
         "HostConfig.Runtime",
         Only(|given| ["runc", "io.containerd.runc.v2"].contains(&given.host.runtime.as_str())),
     ),
-    ("HostConfig.Isolation", Only(|given| given.host.isolation == "default")),
+    ("HostConfig.Isolation", Any), // anything but the default is wrong, not only refused
     // The command line sends -1 for "as the kernel does".
     ("HostConfig.MemorySwappiness", Only(|given| given.host.memory_swappiness == Some(-1))),
     // Every negative number is "no limit" (moby `container_routes.go`).

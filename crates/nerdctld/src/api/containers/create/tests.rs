@@ -148,9 +148,9 @@ fn what_is_wrong_is_refused_in_dockers_words() {
             "max-file cannot be less than 1",
         ),
         (
-            "HostConfig.LogConfig",
-            json!({"Type": "none", "Config": {"max-file": "2"}}),
-            "unknown log opt 'max-file' for none log driver",
+            "HostConfig.Isolation",
+            json!("hyperv"),
+            "invalid isolation (hyperv): linux only supports 'default'",
         ),
     ] {
         assert_eq!(with(field, value), (400, expected.to_owned()), "{field}");
