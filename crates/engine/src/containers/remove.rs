@@ -200,7 +200,29 @@ impl Engine {
                     && entry.container.mounts.iter().any(|mount| mount.name == volume)
             })
         };
-        let own = container.anonymous_volumes.iter().filter(|volume| !shared(volume));
+        let own = container
+            .anonymous_volumes
+            .iter()
+            .filter(|volume| is_generated(volume) && !shared(volume));
         own.filter_map(|volume| volume.parse().ok()).collect()
+    }
+}
+
+/// A name as nerdctl and Docker give it to a volume without one. The label that lists them may come from an image's author,
+/// who must not get named volumes deleted.
+fn is_generated(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_volumes_without_a_name_go_with_their_container() {
+        assert!(is_generated(&"0123456789abcdef".repeat(4)));
+        for named in ["db-data", "", &"A".repeat(64), &"a".repeat(63)] {
+            assert!(!is_generated(named), "{named}");
+        }
     }
 }
