@@ -6,6 +6,8 @@ pub(in crate::api) mod create;
 pub(in crate::api) mod streams;
 mod view;
 
+use std::sync::Arc;
+
 use docker_wire::containers::{ContainerState, WaitError, WaitResponse};
 use docker_wire::encode;
 use docker_wire::filters::{self, Filters};
@@ -13,10 +15,8 @@ use engine::containers::remove::RemoveOptions;
 use engine::containers::stop::StopOptions;
 use engine::containers::wait::WaitOutcome;
 use engine::containers::{ListFilter, NameMatcher, Phase};
-use http::StatusCode;
 use jiff::Timestamp;
 use names::Signal;
-use std::sync::Arc;
 
 use super::call::{Answer, Call, chain};
 use super::compat::{requests, responses};
@@ -217,11 +217,6 @@ fn wait_view(outcome: WaitOutcome) -> WaitResponse {
         status_code: outcome.status_code,
         error: outcome.error.map(|message| WaitError { message }),
     }
-}
-
-/// 200 without a body, for resize.
-pub(in crate::api) fn done() -> Reply {
-    Reply::empty(StatusCode::OK)
 }
 
 #[cfg(test)]

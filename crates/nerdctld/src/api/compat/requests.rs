@@ -39,6 +39,19 @@ pub(in crate::api) fn wait(version: ApiVersion, query: &Query) -> Result<WaitSty
     Ok(WaitStyle { condition, early_head: true, mute_failure })
 }
 
+/// `format` of logs, an experiment of 1.54 (moby `container_routes.go`, `getContainersLogs`).
+///
+/// # Errors
+/// Another format than `json`.
+pub(in crate::api) fn logs_as_json(version: ApiVersion, query: &Query) -> Result<bool, Refusal> {
+    match query.text("format") {
+        "" => Ok(false),
+        _ if version < v(54) => Ok(false),
+        "json" => Ok(true),
+        _ => Err(Refusal::BadParameter("unsupported log format".to_owned())),
+    }
+}
+
 /// The signal of a stop; honoured from 1.42 on.
 pub(in crate::api) fn stop_signal(version: ApiVersion, query: &Query) -> &str {
     if version < v(42) { "" } else { query.text("signal") }

@@ -6,17 +6,21 @@ use docker_wire::time;
 use engine::containers::attach::AttachOptions;
 use engine::containers::logs::{ContainerLogs, LogBatch, LogEntry, LogOptions, OutputStream};
 use futures_util::StreamExt as _;
+use http::StatusCode;
 use http::header::UPGRADE;
 use jiff::Timestamp;
 
 use crate::api::call::{Answer, Call, chain};
-use crate::api::compat::responses;
+use crate::api::compat::{requests, responses};
 use crate::api::error::Refusal;
 use crate::api::reply::Reply;
 use crate::connection::{Hijack, HijackHead};
 
 /// `GET /containers/{id}/logs`: an ordinary answer that is written while the log is read.
 pub(in crate::api) async fn logs(call: Call) -> Answer {
+    if requests::logs_as_json(call.version, &call.query)? {
+        return Err(engine::Error::unsupported("the log format \"json\"").into());
+    }
     let options = log_options(&call)?;
     let style =
         LogStyle { timestamps: call.query.flag("timestamps"), details: call.query.flag("details") };
@@ -145,7 +149,7 @@ fn encoder(tty: bool) -> impl Fn(OutputStream, &[u8], &mut Vec<u8>) + Send + Syn
 pub(in crate::api) async fn resize(call: Call) -> Answer {
     let (height, width) = (size(&call, "height", "h")?, size(&call, "width", "w")?);
     call.engine.resize_container(call.parameter("id"), height, width).await?;
-    Ok(super::done())
+    Ok(Reply::empty(StatusCode::OK))
 }
 
 fn size(call: &Call, what: &str, name: &str) -> Result<u32, Refusal> {

@@ -82,6 +82,16 @@ fn parameters_and_the_version_that_brought_them() {
 }
 
 #[test]
+fn logs_have_formats_since_1_54() {
+    let (old, new) = around(54);
+    assert_eq!(logs_as_json(old, &query("format=json")).ok(), Some(false));
+    assert_eq!(logs_as_json(new, &query("format=json")).ok(), Some(true));
+    assert!(logs_as_json(old, &query("format=xml")).is_ok());
+    assert!(logs_as_json(new, &query("format=xml")).is_err());
+    assert_eq!(logs_as_json(new, &query("")).ok(), Some(false));
+}
+
+#[test]
 fn extras_of_image_lists() {
     let all = query("shared-size=1&manifests=1");
     let extras = |version| image_list(version, &all).unwrap();
