@@ -54,7 +54,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cni_netconfpath: Option<PathBuf>,
 
-    /// Where <registry>/hosts.toml files are. Repeatable.
+    /// Folder with one hosts.toml per registry. Repeatable.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) hosts_dir: Vec<PathBuf>,
 
