@@ -37,6 +37,7 @@ pub type Cause = Box<dyn StdError + Send + Sync + 'static>;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(clippy::error_impl_error, reason = "read as engine::Error")]
 #[non_exhaustive]
 pub enum Error {
     // --- finding a container
