@@ -12,12 +12,16 @@ mod owner;
 mod snapshot;
 
 use containerd::tasks::Exit;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
 use names::ContainerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use load::Reader;
 pub use owner::{Reaction, Transition};
-pub use snapshot::{Entry, Snapshot};
+pub use snapshot::{Entry, Reach, Snapshot};
 
 use crate::containers::state::Fact;
 use crate::{Error, Result};
@@ -26,14 +30,18 @@ use crate::{Error, Result};
 const QUEUE: usize = 1024;
 
 /// How long a request waits for the first load before it gives up with 503.
-const FIRST_LOAD: std::time::Duration = std::time::Duration::from_secs(10);
+const FIRST_LOAD: Duration = Duration::from_secs(10);
+
+/// How long containerd may be away before requests are refused.
+const ABSENCE: Duration = Duration::from_secs(1);
 
 /// Handle of the read model. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Inventory {
     news: mpsc::Sender<News>,
-    snapshot: watch::Receiver<std::sync::Arc<Snapshot>>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
     images: watch::Receiver<u64>,
+    address: Arc<Path>,
 }
 
 /// What the owner is told.
@@ -46,7 +54,7 @@ pub(crate) enum News {
     /// What the look gave, after a (re)connect.
     Loaded(Vec<load::Loaded>),
     /// containerd is gone; what is known stays as it is.
-    Lost,
+    Lost(String),
     /// A refresh that the owner had started has ended. `None`: the record does not exist.
     Refreshed(ContainerId, load::Outcome),
 }
@@ -80,22 +88,41 @@ pub(crate) enum Happening {
 impl Inventory {
     /// What is known now.
     #[must_use]
-    pub fn now(&self) -> std::sync::Arc<Snapshot> {
+    pub fn now(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
 
-    /// What is known, after the first look at containerd has ended.
+    /// What is known, after the first look at containerd has ended; and only while containerd answers, because what is
+    /// known goes stale without its events. A short absence, as of an update, is waited for.
     ///
     /// # Errors
-    /// [`Error::NotLoaded`] after ten seconds.
-    pub async fn loaded(&self) -> Result<std::sync::Arc<Snapshot>> {
-        let mut snapshot = self.snapshot.clone();
-        let loaded =
-            tokio::time::timeout(FIRST_LOAD, snapshot.wait_for(|snapshot| snapshot.loaded)).await;
-        match loaded {
+    /// [`Error::ContainerdUnavailable`] after [`ABSENCE`]; [`Error::NotLoaded`] after ten seconds of a first look.
+    pub async fn loaded(&self) -> Result<Arc<Snapshot>> {
+        let mut snapshots = self.snapshot.clone();
+        let known =
+            |snapshot: &Arc<Snapshot>| snapshot.loaded && snapshot.reach == Reach::Connected;
+        let settled =
+            |snapshot: &Arc<Snapshot>| known(snapshot) || matches!(snapshot.reach, Reach::Lost(_));
+        match tokio::time::timeout(FIRST_LOAD, snapshots.wait_for(settled)).await {
+            Ok(Ok(snapshot)) if known(&snapshot) => return Ok(snapshot.clone()),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(Error::ShuttingDown),
+            Err(_) => return Err(Error::NotLoaded),
+        }
+        match tokio::time::timeout(ABSENCE, snapshots.wait_for(known)).await {
             Ok(Ok(snapshot)) => Ok(snapshot.clone()),
             Ok(Err(_)) => Err(Error::ShuttingDown),
-            Err(_) => Err(Error::NotLoaded),
+            Err(_) => Err(self.unavailable()),
+        }
+    }
+
+    fn unavailable(&self) -> Error {
+        match &self.now().reach {
+            Reach::Lost(why) => {
+                let address = self.address.display().to_string();
+                Error::ContainerdUnavailable { address, source: why.to_string().into() }
+            }
+            Reach::Untried | Reach::Connected => Error::NotLoaded,
         }
     }
 

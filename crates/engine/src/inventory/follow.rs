@@ -29,16 +29,14 @@ pub(crate) struct Outlets {
 pub(crate) async fn follow(reader: Reader, outlets: Outlets) {
     let mut reachable = true;
     loop {
-        match one_stream(&reader, &outlets, &mut reachable).await {
-            Ok(()) => tracing::warn!("containerd closed the event stream"),
-            // Said once, not four times a second while containerd is away.
-            Err(error) if reachable => {
-                tracing::warn!(%error, "containerd does not answer; waiting for it");
-            }
-            Err(_) => {}
-        }
+        let why = match one_stream(&reader, &outlets, &mut reachable).await {
+            Ok(()) => "it closed the event stream".to_owned(),
+            Err(error) => error.message().to_owned(),
+        };
+        // Said once, not four times a second while containerd is away.
         if std::mem::replace(&mut reachable, false) {
-            let _ = outlets.news.send(News::Lost).await;
+            tracing::warn!(error = why, "containerd does not answer; waiting for it");
+            let _ = outlets.news.send(News::Lost(why)).await;
         }
         tokio::time::sleep(RETRY).await;
     }

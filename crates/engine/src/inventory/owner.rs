@@ -9,7 +9,7 @@ use names::ContainerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::load::{Loaded, Outcome, Reader, RunFiles};
-use super::{ContainerNews, Entry, Happening, Inventory, News, QUEUE, Snapshot, follow};
+use super::{ContainerNews, Entry, Happening, Inventory, News, QUEUE, Reach, Snapshot, follow};
 use crate::containers::exit::UNKNOWN;
 use crate::containers::state::{Fact, next};
 use crate::containers::{Container, Phase, State};
@@ -60,7 +60,7 @@ pub(super) struct Owner {
     /// While a whole look is under way: what came, went or changed its state since it began. For those the look is old.
     touched: Option<HashSet<ContainerId>>,
     loaded: bool,
-    connected: bool,
+    reach: Reach,
 }
 
 #[derive(Debug)]
@@ -91,6 +91,7 @@ impl Inventory {
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let (reactions, receiver) = mpsc::channel(REACTIONS);
         let (images, image_changes) = watch::channel(0);
+        let address = reader.containerd.socket().into();
         let follower = follow::Outlets { news: sender.clone(), images: Arc::new(images) };
         let follower = (reader.clone(), follower);
         let owner = Owner {
@@ -105,14 +106,14 @@ impl Inventory {
             refreshing: HashMap::new(),
             touched: None,
             loaded: false,
-            connected: false,
+            reach: Reach::default(),
         };
         supervisor.spawn(owner.run());
         supervisor.service("containerd events", move || {
             let (reader, outlets) = follower.clone();
             follow::follow(reader, outlets)
         });
-        (Self { news: sender, snapshot: snapshots, images: image_changes }, receiver)
+        (Self { news: sender, snapshot: snapshots, images: image_changes, address }, receiver)
     }
 }
 
@@ -124,8 +125,8 @@ impl Owner {
                 News::Refreshed(id, outcome) => self.refreshed(id, outcome).await,
                 News::Loading => self.touched = Some(HashSet::new()),
                 News::Loaded(loaded) => self.reload(loaded).await,
-                News::Lost => {
-                    self.connected = false;
+                News::Lost(why) => {
+                    self.reach = Reach::Lost(why.into());
                     self.publish();
                 }
             }
@@ -226,7 +227,7 @@ impl Owner {
         for id in gone {
             self.forget(&id).await;
         }
-        self.connected = true;
+        self.reach = Reach::Connected;
         for Loaded { container, facts } in loaded {
             let id = container.id.clone();
             if first {
@@ -355,7 +356,7 @@ impl Owner {
         let entries = self.containers.values().map(|live| Arc::clone(&live.entry)).collect();
         self.snapshot.send_replace(Arc::new(Snapshot {
             loaded: self.loaded,
-            connected: self.connected,
+            reach: self.reach.clone(),
             entries,
         }));
     }
@@ -512,7 +513,7 @@ mod tests {
             refreshing: HashMap::new(),
             touched: None,
             loaded: false,
-            connected: false,
+            reach: Reach::default(),
         };
         owner.reload(vec![Loaded { container: container("a"), facts: Vec::new() }]).await;
         (owner, receiver)

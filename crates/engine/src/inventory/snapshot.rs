@@ -13,10 +13,22 @@ use crate::{Error, Result};
 pub struct Snapshot {
     /// The first look at containerd has ended.
     pub loaded: bool,
-    /// containerd answered last time.
-    pub connected: bool,
+    /// Whether containerd answers.
+    pub reach: Reach,
     /// Sorted by id, so that ids and prefixes are found by bisection.
     pub(crate) entries: Vec<Arc<Entry>>,
+}
+
+/// Whether containerd answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody knows yet.
+    #[default]
+    Untried,
+    /// It does, and its events are followed.
+    Connected,
+    /// It does not; why.
+    Lost(Arc<str>),
 }
 
 /// One container, and a way to watch its state.
