@@ -1,4 +1,22 @@
 //! The end-to-end tests, group by group. `e2e`'s title page says how they run.
+//!
+//! | Group | About |
+//! |---|---|
+//! | `rig` | the rig itself, without the daemon |
+//! | `startup` | sockets, flags, environment, systemd, a containerd of its own |
+//! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
+//! | `versions` | differences between API versions that no other group looks at |
+//! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
+//! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
+//! | `containers` | start, wait, stop, kill, remove |
+//! | `logs`, `attach` | output stored and live, input, terminals |
+//! | `lists`, `events` | the list and its filters; what is told of it all |
+//! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
+//! | `interop` | nerdctl, ctr and a Kubernetes pod on the same containerd |
+//! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
+//!
+//! All but `startup`, `interop` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
+//! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
 use std::process::ExitCode;
 
