@@ -1,6 +1,8 @@
 //! What no daemon on containerd can go below: the same gRPC calls straight to containerd, and the CNI plugins alone.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -162,11 +164,18 @@ impl Floor {
         }))
     }
 
-    /// Starts a program in the sandbox that does nothing: the way there is part of a daemon's start.
+    /// Starts a program in the sandbox that answers at once: the way there is part of a daemon's start.
     fn spawn_probe(&self) -> Result<Probe<'_>> {
         let sandbox = self.ground.sandbox()?;
         Ok(Box::new(move || {
-            let (took, _) = timed(|| sandbox.run(&mut sandbox.command("true")))?;
+            let mut command = sandbox.command("echo");
+            let (took, mut program) = timed(|| {
+                let mut program = command.stdout(Stdio::piped()).spawn().context("echo")?;
+                let answer = program.stdout.as_mut().context("no output")?;
+                answer.read_exact(&mut [0]).context("reading an answer")?;
+                Ok(program)
+            })?;
+            program.wait().context("echo")?;
             Ok(vec![took])
         }))
     }
