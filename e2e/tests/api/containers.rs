@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = tests![
     remove_needs_force_while_it_runs,
     remove_of_what_is_not_there,
     auto_remove_frees_the_name,
+    // dockerd gives a start up with its client.
     clients_that_leave_change_nothing.ours_only(),
     many_at_once,
 ];

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 pub(crate) const TESTS: &[Test] = tests![
     malformed_bodies_are_refused,
     odd_content_types_are_refused,
+    // dockerd has no bound.
     bodies_over_the_bound_are_refused.ours_only(),
     senseless_requests_are_refused,
     an_unknown_image_is_the_cue_to_pull,
     bad_names_are_refused,
     a_taken_name_is_refused,
     a_failed_create_leaves_no_name,
+    // They steer nobody there.
     labels_that_steer_others_are_refused.ours_only(),
     an_unknown_user_is_refused,
     an_ambiguous_prefix_is_refused,

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     bollard_understands_version_and_info,
     unknown_paths_and_methods_are_not_found,
     swarm_is_refused_as_by_a_node_outside_of_one,
+    // dockerd would join one.
     joining_a_swarm_is_refused.ours_only(),
     plugins_are_none,
     checkpoints_are_experimental,

@@ -7,6 +7,7 @@ use e2e::{Api, Context as _, Result, Rig, Test, bail, ensure, tests};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests![
+    // dockerd honours nearly all.
     every_field_is_honoured_or_refused_by_name.ours_only(),
     defaults_of_the_command_line_pass,
     what_is_not_there_is_refused.ours_only(),
