@@ -228,6 +228,8 @@ pub struct Container {
     pub created: Timestamp,
     /// Docker's labels: without nerdctl's and containerd's own (design: they never show).
     pub labels: Arc<BTreeMap<String, String>>,
+    /// The user's annotations for the OCI runtime, if we made the container.
+    pub annotations: BTreeMap<String, String>,
     /// Program and arguments.
     pub command: Vec<String>,
     /// What it is doing.

@@ -84,6 +84,7 @@ pub fn summary(
         image_manifest: facts.manifest.descriptor(),
         created: Timestamp::try_from(record.created_at).unwrap_or(Timestamp::UNIX_EPOCH),
         labels: Arc::new(view.docker_labels()),
+        annotations: facts.annotations.clone(),
         command: if ours { facts.args() } else { view.spec.process.args.clone() },
         state: State::created(),
         network_mode: view.network_mode(),

@@ -200,6 +200,7 @@ impl Draft {
             log_driver: spec.log_driver.as_str().to_owned(),
             log_options: spec.log_options.clone(),
             exposed_ports: self.exposed_ports(),
+            annotations: spec.annotations.clone(),
         }
     }
 }

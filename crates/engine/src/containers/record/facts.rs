@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) log_options: BTreeMap<String, String>,
     /// `80/tcp`.
     pub(crate) exposed_ports: Vec<String>,
+    /// The user's, for the OCI runtime.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// A manifest, as a descriptor names it.

@@ -43,7 +43,7 @@ pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary
         status: status_text(&container.state, now),
         host_config: HostConfigSummary {
             network_mode: container.network_mode.clone(),
-            ..HostConfigSummary::default()
+            annotations: container.annotations.clone(),
         },
         // Docker's word for "has no health check".
         health: Some(HealthSummary { status: "none".to_owned(), failing_streak: 0 }),
