@@ -51,7 +51,7 @@ impl Engine {
         let target = Descriptor::from(found.record.target.clone());
         let runnable = self.runnable(&target, platform).await?;
         let runnable = runnable.ok_or_else(|| Error::NoSuchPlatform {
-            image: typed.to_owned(),
+            image: found.selector.to_string(),
             platform: platform.cloned().unwrap_or_else(Platform::host).to_string(),
         })?;
         self.ensure_unpacked(&runnable).await?;
