@@ -251,7 +251,11 @@ impl Terminal {
         }
     }
 
-    fn expect_within(&mut self, text: &str, limit: Duration) -> Result<()> {
+    /// Waits for `text` as [`Terminal::expect`] does, for at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Terminal::expect`].
+    pub fn expect_within(&mut self, text: &str, limit: Duration) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
             if let Some(at) = self.seen.find(text) {

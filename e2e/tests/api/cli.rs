@@ -1,5 +1,7 @@
 //! The docker CLI, newest and Debian's, as a person uses it: each command of the walking product.
 
+use std::time::Duration;
+
 use e2e::cli::Docker;
 use e2e::host::{LOGIN, LOGIN_REGISTRY};
 use e2e::runner::OrSkip as _;
@@ -132,7 +134,7 @@ fn look(docker: &Docker) -> Result<()> {
         .run(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.Status}}"])?
         .success()?;
     ensure!(rows.lines().any(|row| row.starts_with(&format!("{id} {name} busybox Up "))), "{rows}");
-    e2e::sandbox::until(std::time::Duration::from_secs(20), "its output", || {
+    e2e::sandbox::until(Duration::from_secs(20), "its output", || {
         docker.run(&["logs", &name]).is_ok_and(|ended| ended.stdout == "b /tmp\n")
     })?;
     let seen = docker
@@ -186,16 +188,21 @@ fn terminal(docker: &Docker) -> Result<()> {
     let mut terminal =
         docker.on_terminal(&["run", "--rm", "-it", "--net=none", "busybox", "sh"])?;
     terminal.expect("# ")?;
-    // The CLI tells the size after the start, and after each change.
+    // The CLI tells the size at the start, and each change once it listens for changes.
     terminal.type_until(b"stty size\n", "33 99")?;
-    terminal.resize(44, 111)?;
-    terminal.type_until(b"stty size\n", "44 111")?;
+    let mut sizes = 111..131;
+    let mut changed = |columns| -> Result<()> {
+        terminal.resize(44, columns)?;
+        terminal.type_keys(b"stty size\n")?;
+        terminal.expect_within(&format!("44 {columns}"), Duration::from_secs(2))
+    };
+    ensure!(sizes.any(|columns| changed(columns).is_ok()), "no change of size gets through");
     terminal.type_keys(b"echo a$((1+1))b; tty\n")?;
     terminal.expect("a2b")?;
     terminal.expect("/dev/")?;
     // A key of the terminal: the process gets the signal.
     terminal.type_keys(b"sleep 1000\n")?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     terminal.type_keys(b"\x03")?;
     terminal.expect("# ")?;
     terminal.type_keys(b"exit 7\n")?;
@@ -376,7 +383,7 @@ fn events_are_printed(rig: &Rig) -> Result<()> {
     let name = unique("printed");
     docker.run(&["run", "--rm", "--name", &name, "--net=none", "busybox", "true"])?.success()?;
     // The CLI counts whole seconds, and rounds down.
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    std::thread::sleep(Duration::from_millis(1200));
     let out = docker
         .run(&[
             "events",
