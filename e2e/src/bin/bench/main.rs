@@ -9,7 +9,7 @@
 //! `machine.rs` the report.
 //!
 //! What is comparable, and how
-//! - Repetitions of all sides alternate. Everything is measured at the client, answers read to their end.
+//! - Repetitions of all sides alternate, with a moment of rest between them. Everything is measured at the client, answers read to their end.
 //! - Both daemons find containerd running (`dockerd --containerd`), both log at their ordinary level.
 //! - Memory is the daemon's alone; containerd's is the same program for both, and shims and monitors have a row.
 //! - Log rows check that each byte that was written is read; list rows that each container is there.

@@ -120,6 +120,9 @@ pub(crate) struct Repeat {
     pub(crate) most: usize,
     /// No further one after this time, for each daemon.
     pub(crate) budget: Duration,
+    /// Before each: what the side before has set going (a start goes on after its first answer, memory is collected
+    /// after a list) shall not count against the next.
+    pub(crate) rest: Duration,
 }
 
 /// One row.
@@ -166,25 +169,28 @@ struct Repeats {
 impl Repeats {
     /// What takes a moment: many.
     fn requests(self) -> Repeat {
-        let budget = Duration::from_millis(if self.quick { 700 } else { 2500 });
-        Repeat { warm_up: 1, least: 2, most: 100, budget }
+        let (most, budget) = if self.quick { (30, 400) } else { (100, 2500) };
+        let [budget, rest] = [budget, 10].map(Duration::from_millis);
+        Repeat { warm_up: 1, least: 2, most, budget, rest }
     }
 
     /// What starts processes.
     fn runs(self) -> Repeat {
-        let budget = Duration::from_millis(if self.quick { 1500 } else { 5000 });
-        Repeat { warm_up: 1, least: 2, most: 20, budget }
+        let (least, budget) = if self.quick { (1, 1000) } else { (2, 5000) };
+        let [budget, rest] = [budget, 50].map(Duration::from_millis);
+        Repeat { warm_up: 1, least, most: 20, budget, rest }
     }
 
     /// What takes a second or more.
     fn long(self) -> Repeat {
-        let (least, seconds) = if self.quick { (2, 2) } else { (3, 6) };
-        Repeat { warm_up: 0, least, most: 5, budget: Duration::from_secs(seconds) }
+        let (least, budget) = if self.quick { (1, 1000) } else { (3, 6000) };
+        let [budget, rest] = [budget, 300].map(Duration::from_millis);
+        Repeat { warm_up: 0, least, most: 5, budget, rest }
     }
 
     /// What is just read.
     fn once() -> Repeat {
-        Repeat { warm_up: 0, least: 1, most: 1, budget: Duration::ZERO }
+        Repeat { warm_up: 0, least: 1, most: 1, budget: Duration::ZERO, rest: Duration::ZERO }
     }
 }
 

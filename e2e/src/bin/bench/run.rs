@@ -57,13 +57,16 @@ fn measure(
     let mut contestants: Vec<Contestant<'_>> = sides
         .iter()
         .zip(refusals)
-        .map(|(side, refusal)| match refusal {
-            Some(refusal) => Contestant::failed(refusal.clone()),
-            None => Contestant::new(side.probe(row.measure)),
+        .enumerate()
+        .map(|(place, (side, refusal))| match refusal {
+            Some(refusal) => Contestant::failed(place, refusal.clone()),
+            None => Contestant::new(place, side.probe(row.measure)),
         })
         .collect();
     for repetition in 0..row.repeat.warm_up + row.repeat.most {
         let mut busy = false;
+        // There and back, so that none always comes after the same other.
+        contestants.reverse();
         for contestant in &mut contestants {
             busy |= clock.over().is_none() && contestant.go(row.repeat, repetition);
         }
@@ -71,12 +74,15 @@ fn measure(
             break;
         }
     }
+    contestants.sort_unstable_by_key(|contestant| contestant.place);
     contestants.into_iter().map(|contestant| contestant.finish(clock)).collect()
 }
 
 /// One side in one row.
 #[derive(Default)]
 struct Contestant<'a> {
+    /// Its column.
+    place: usize,
     probe: Option<Probe<'a>>,
     samples: Vec<f64>,
     repetitions: usize,
@@ -85,21 +91,22 @@ struct Contestant<'a> {
 }
 
 impl<'a> Contestant<'a> {
-    fn new(probe: Result<Option<Probe<'a>>>) -> Self {
+    fn new(place: usize, probe: Result<Option<Probe<'a>>>) -> Self {
         match probe {
-            Ok(probe) => Self { probe, ..Self::default() },
-            Err(error) => Self::failed(format!("{error:#}")),
+            Ok(probe) => Self { place, probe, ..Self::default() },
+            Err(error) => Self::failed(place, format!("{error:#}")),
         }
     }
 
-    fn failed(reason: String) -> Self {
-        Self { failure: Some(reason), ..Self::default() }
+    fn failed(place: usize, reason: String) -> Self {
+        Self { place, failure: Some(reason), ..Self::default() }
     }
 
     /// Goes through one repetition; false when it is done.
     fn go(&mut self, repeat: Repeat, repetition: usize) -> bool {
         let enough = self.repetitions >= repeat.least && self.spent >= repeat.budget;
         let Some(probe) = self.probe.as_mut().filter(|_| !enough) else { return false };
+        std::thread::sleep(repeat.rest);
         let began = Instant::now();
         match probe() {
             Ok(_) if repetition < repeat.warm_up => {}
