@@ -23,7 +23,7 @@ fn container(phase: Phase) -> Container {
         image_manifest: None,
         created: at(100),
         labels: Arc::new([("k".to_owned(), "v".to_owned())].into()),
-        annotations: std::collections::BTreeMap::new(),
+        annotations: BTreeMap::new(),
         command: ["nginx", "-g", "daemon off;"].map(str::to_owned).to_vec(),
         state: domain::State {
             phase,
