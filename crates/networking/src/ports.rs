@@ -79,6 +79,16 @@ mod tests {
         directory
     }
 
+    /// The kernel lets the parent go on a moment before the new program's arguments are in place.
+    fn until_it_has_its_command_line(pid: u32) {
+        let path = format!("/proc/{pid}/cmdline");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !fs::read(&path).unwrap().ends_with(COMMAND_LINE) {
+            assert!(std::time::Instant::now() < deadline, "{path} stays empty");
+            std::thread::yield_now();
+        }
+    }
+
     fn end(run_dir: &Path) {
         end_reserver(run_dir, &Namespace::default(), &"abc".parse().unwrap()).unwrap();
     }
@@ -87,6 +97,7 @@ mod tests {
     fn a_reserver_is_killed_and_its_directory_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let mut reserver = Command::new("sleep").arg("infinity").spawn().unwrap();
+        until_it_has_its_command_line(reserver.id());
         let directory = reserve(dir.path(), &reserver.id().to_string());
         end(dir.path());
         assert!(!reserver.wait().unwrap().success());
