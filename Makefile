@@ -24,7 +24,7 @@ test-all: ; scripts/test.sh all
 reference: ; scripts/reference.sh
 
 # What the docker CLI prints against the daemon, command by command: E2E_CONTAINERD=1.6, 1.7 or 2
-transcript: ; scripts/setup.sh && cargo build --workspace && cargo run --quiet --workspace --bin transcript
+transcript: ; scripts/setup.sh && cargo build --workspace && $(TARGET)/debug/transcript
 
 # Latency, memory and throughput beside dockerd 29 and the floors: a table of ratios
 bench:    ; scripts/bench.sh
