@@ -215,8 +215,10 @@ fn we_handle_nerdctls(rig: &Rig) -> Result<()> {
                 "run", "-d", "--name", &name, "-l", "mine=no", "busybox", "sh", "-c", script,
             ])?;
             let path = format!("/containers/{name}");
-            until(Duration::from_secs(20), "it is listed", || {
-                api.get(&format!("{path}/json")).is_ok_and(|answer| answer.status() == 200)
+            // containerd's events tell the daemon of it, a moment after nerdctl has returned.
+            until(Duration::from_secs(20), "it is seen running", || {
+                api.get_json(&format!("{path}/json"))
+                    .is_ok_and(|seen| seen["State"]["Status"] == "running")
             })?;
             let seen = api.get_json(&format!("{path}/json"))?;
             ensure!(
