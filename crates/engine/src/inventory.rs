@@ -40,7 +40,6 @@ const ABSENCE: Duration = Duration::from_secs(1);
 pub struct Inventory {
     news: mpsc::Sender<News>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    images: watch::Receiver<u64>,
     address: Arc<Path>,
 }
 
@@ -144,12 +143,6 @@ impl Inventory {
     /// Read the record and files again, then tell the end of one run: nothing happens if another one has begun meanwhile.
     pub(crate) async fn refresh_and_tell_end(&self, id: &ContainerId, generation: u64, fact: Fact) {
         self.send(id, true, Some(Happening::Ended { generation, fact })).await;
-    }
-
-    /// Changes whenever an image record of the namespace changed, or may have while containerd was out of reach.
-    #[must_use]
-    pub fn image_changes(&self) -> watch::Receiver<u64> {
-        self.images.clone()
     }
 
     async fn send(&self, id: &ContainerId, refresh: bool, what: Option<Happening>) {

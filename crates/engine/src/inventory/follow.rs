@@ -3,13 +3,12 @@
 //! containerd's events have no history, and a stream gives no sign that it has begun. So the order is: subscribe, read
 //! everything, then process what arrived meanwhile. Whatever was missed shows as a difference and becomes an event.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use containerd::events::{Event, EventBody};
 use jiff::Timestamp;
 use names::ContainerId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::load::Reader;
 use super::{ContainerNews, Happening, News};
@@ -22,7 +21,6 @@ const RETRY: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub(crate) struct Outlets {
     pub(crate) news: mpsc::Sender<News>,
-    pub(crate) images: Arc<watch::Sender<u64>>,
 }
 
 /// Follow for ever; a break is a short pause and a new beginning.
@@ -58,7 +56,6 @@ async fn one_stream(
     );
     *reachable = true;
     let _ = outlets.news.send(News::Loaded(loaded)).await;
-    outlets.images.send_modify(|revision| *revision += 1);
     while let Some(event) = events.next().await {
         outlets.take(event?).await;
     }
@@ -86,11 +83,6 @@ impl Outlets {
             }
             EventBody::TaskOom { container_id } => {
                 self.tell_fact(&container_id, false, Fact::Oom).await;
-            }
-            EventBody::ImageCreate { .. }
-            | EventBody::ImageUpdate { .. }
-            | EventBody::ImageDelete { .. } => {
-                self.images.send_modify(|revision| *revision += 1);
             }
             _ => {}
         }

@@ -90,9 +90,8 @@ impl Inventory {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let (reactions, receiver) = mpsc::channel(REACTIONS);
-        let (images, image_changes) = watch::channel(0);
         let address = reader.containerd.socket().into();
-        let follower = follow::Outlets { news: sender.clone(), images: Arc::new(images) };
+        let follower = follow::Outlets { news: sender.clone() };
         let follower = (reader.clone(), follower);
         let owner = Owner {
             reader,
@@ -113,7 +112,7 @@ impl Inventory {
             let (reader, outlets) = follower.clone();
             follow::follow(reader, outlets)
         });
-        (Self { news: sender, snapshot: snapshots, images: image_changes, address }, receiver)
+        (Self { news: sender, snapshot: snapshots, address }, receiver)
     }
 }
 
