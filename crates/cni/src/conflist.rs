@@ -150,6 +150,12 @@ impl Conflist {
         self.ipam().and_then(|ipam| text(ipam, "dataDir")).map(PathBuf::from)
     }
 
+    /// Whether containers get IPv6 addresses in it.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        self.subnets().iter().any(|subnet| subnet.subnet.address.is_ipv6())
+    }
+
     /// Subnets and gateways, in order; from `ranges`, or from the older single `subnet`.
     #[must_use]
     pub fn subnets(&self) -> Vec<Subnet> {

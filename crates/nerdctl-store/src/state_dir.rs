@@ -5,7 +5,8 @@
 //! | `resolv.conf`, `hostname` | create | bind-mounted into the container |
 //! | `log-config.json` | create | from what the logger and `nerdctl logs` learn the driver |
 //! | `<id>-json.log` | create, then the logger | the log |
-//! | `network-config.json` | create | published ports |
+//! | `network-config.json` | create, then hooks | published ports |
+//! | `publish.json` | create | ports as the user asked for them, see [`PortWish`]; ours alone |
 //! | `lifecycle.json` | hooks | when the container was started, see [`Lifecycle`] |
 //! | `exit.json` | the daemon | how its last run ended, see [`ExitRecord`]; ours alone |
 //! | `oci-hook.<event>.log` | hooks | what the last hook run said |
@@ -17,6 +18,7 @@
 
 mod exit;
 mod lifecycle;
+mod publish;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use exit::ExitRecord;
 pub use lifecycle::{Lifecycle, Run};
+pub use publish::PortWish;
 
 use crate::error::{IoContext, Result, StoreError};
 use crate::files::{InPlace, read_optional, remove_if_present, remove_tree, write_atomic};
@@ -38,6 +41,7 @@ use crate::labels::values::{LogConfig, PortMapping};
 use crate::locks::{FileLock, create_private_dir, oplock};
 
 const NETWORK_CONFIG: &str = "network-config.json";
+const PUBLISH: &str = "publish.json";
 const LIFECYCLE: &str = "lifecycle.json";
 const EXIT: &str = "exit.json";
 const STORE_FILE_MODE: u32 = 0o600;
@@ -210,6 +214,25 @@ impl StateDir {
     pub fn set_network_config(&self, config: &NetworkConfig) -> Result<()> {
         let _lock = self.lock()?;
         self.write(NETWORK_CONFIG, &go_json::to_string(NETWORK_CONFIG, config)?)
+    }
+
+    /// Reads `publish.json`; `None` if there is none, and so no wishes of ours.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn port_wishes(&self) -> Result<Option<Vec<PortWish>>> {
+        let path = self.path.join(PUBLISH);
+        let wishes: Option<publish::Wishes> = decode(&path, read_optional(&path)?)?;
+        Ok(wishes.map(|wishes| wishes.ports))
+    }
+
+    /// Writes `publish.json`, at create.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn set_port_wishes(&self, ports: &[PortWish]) -> Result<()> {
+        let wishes = publish::Wishes { ports: ports.to_vec() };
+        self.write(PUBLISH, &go_json::to_string(PUBLISH, &wishes)?)
     }
 
     /// Reads `lifecycle.json`; the default if the container has never been started.

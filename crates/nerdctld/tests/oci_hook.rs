@@ -70,8 +70,8 @@ mod oci_hook {
         let said =
             host.run(HookEvent::CreateRuntime, process.pid(), Some(&host.annotations("gone")));
         assert_eq!(said.status.code(), Some(1));
-        assert_eq!(String::from_utf8_lossy(&said.stderr), "nerdctld: no such network: \"gone\"\n");
-        assert!(log("createRuntime").contains("no such network"));
+        assert_eq!(String::from_utf8_lossy(&said.stderr), "nerdctld: network gone not found\n");
+        assert!(log("createRuntime").contains("network gone not found"));
     }
 
     #[test]

@@ -82,12 +82,17 @@ impl Networks {
         std::fs::metadata(netns)
             .map_err(|source| NetworkingError::NoNamespace { path: netns.to_owned(), source })?;
         let conflists = self.conflists_with_default(&container.namespace).await?;
-        let planned = self.plan(container, &conflists, Some(netns)).await?;
+        let mut planned = self.plan(container, &conflists, Some(netns)).await?;
 
-        // A container that was not detached (power cut, killed daemon) would be refused an address.
+        // A container that was not detached (power cut, killed daemon) would be refused an address, and its own ports.
         if self.has_leftovers(container, &planned).await {
             tracing::info!(container = %container.id, "detaching what an earlier run has left");
             self.detach_planned(container, &planned, None).await;
+        }
+        self.end_port_reserver(container).await?;
+        let ports = self.allocate_ports(container).await?;
+        for network in &mut planned {
+            network.attachment.capability_args = capability_args(container, &ports.mappings);
         }
 
         let attached = self.add_and_announce(container, &planned).await;
@@ -96,7 +101,9 @@ impl Networks {
             for problem in self.detach_planned(container, &planned, Some(netns)).await {
                 tracing::warn!(error = %problem, "something stays attached");
             }
+            return attached;
         }
+        self.reserve_ports(container, ports).await;
         attached
     }
 
@@ -185,23 +192,26 @@ fn attachment(
     ];
     args.extend(container.ip.clone().map(|ip| ("IP".to_owned(), ip)));
     args.extend(container.mac_address.clone().map(|mac| ("MAC".to_owned(), mac)));
-
-    let mut capability_args = Map::new();
-    if !ports.is_empty() {
-        // A list of structs with string keys can always be encoded.
-        capability_args
-            .insert("portMappings".to_owned(), serde_json::to_value(ports).unwrap_or_default());
-    }
-    if let Some(ip6) = &container.ip6 {
-        capability_args.insert("ips".to_owned(), Value::from(vec![ip6.clone()]));
-    }
     Attachment {
         container_id: container.cni_id(),
         netns: netns.map(Path::to_owned),
         if_name: format!("eth{index}"),
         args,
-        capability_args,
+        capability_args: capability_args(container, ports),
     }
+}
+
+fn capability_args(container: &Container, ports: &[PortMapping]) -> Map<String, Value> {
+    let mut arguments = Map::new();
+    if !ports.is_empty() {
+        // A list of structs with string keys can always be encoded.
+        arguments
+            .insert("portMappings".to_owned(), serde_json::to_value(ports).unwrap_or_default());
+    }
+    if let Some(ip6) = &container.ip6 {
+        arguments.insert("ips".to_owned(), Value::from(vec![ip6.clone()]));
+    }
+    arguments
 }
 
 #[cfg(test)]

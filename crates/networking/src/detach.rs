@@ -5,14 +5,16 @@
 
 use std::path::Path;
 
-use cni::CachedAttachment;
+use cni::{CachedAttachment, Conflist};
 use nerdctl_store::state_dir::Run;
 
+use crate::Networks;
 use crate::attach::Planned;
 use crate::blocking::blocking;
 use crate::container::{Container, NetworkMode};
 use crate::error::{NetworkingError, Result};
-use crate::{Networks, iptables, ports};
+use crate::iptables::{self, Family};
+use crate::ports::reserver;
 
 /// What became of a release after an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +72,16 @@ impl Networks {
         first(problems)
     }
 
-    /// Detaches a container from everything it is attached to, under the lock of CNI. `netns` is its network
+    /// Detaches a container from everything it is attached to and gives its ports back, under the lock of CNI. `netns` is its network
     /// namespace if that still exists.
     ///
     /// # Errors
     /// The first problem; the remaining networks are detached nevertheless.
     pub async fn detach(&self, container: &Container, netns: Option<&Path>) -> Result<()> {
         let _lock = self.lock_cni().await?;
-        first(self.detach_locked(container, netns).await)
+        let mut problems = self.detach_locked(container, netns).await;
+        problems.extend(self.end_port_reserver(container).await.err());
+        first(problems)
     }
 
     async fn detach_locked(
@@ -91,11 +95,7 @@ impl Networks {
             }
             // `nerdctl stop` detaches before its signal, but the rules stay until its own hook has run.
             Ok(planned) => {
-                self.delete_rules(
-                    container,
-                    planned.iter().map(|network| network.conflist.name.as_str()),
-                )
-                .await;
+                self.delete_rules(container, planned.iter().map(|network| &network.conflist)).await;
                 Vec::new()
             }
             Err(error) => vec![error],
@@ -147,21 +147,24 @@ impl Networks {
             problems
                 .extend(self.cni.del(&network.conflist, &attachment).await.err().map(Into::into));
         }
-        let of_cache = cached.iter().map(|known| known.network.as_str());
-        self.delete_rules(
-            container,
-            of_cache.chain(planned.iter().map(|network| network.conflist.name.as_str())),
-        )
-        .await;
+        let of_cache = cached.iter().filter_map(|known| known.conflist.as_ref());
+        let networks = of_cache.chain(planned.iter().map(|network| &network.conflist));
+        self.delete_rules(container, networks).await;
         problems
     }
 
     /// Deletes rules that plugins leave when the network namespace is gone. Trouble is only logged, as with nerdctl:
     /// they match nothing any more.
-    async fn delete_rules(&self, container: &Container, networks: impl Iterator<Item = &str>) {
-        let networks: Vec<&str> = networks.collect();
-        if let Err(error) = iptables::delete_rules_of(&container.cni_id(), &networks).await {
-            tracing::warn!(%error, container = %container.id, "rules of the container may be left");
+    async fn delete_rules(&self, container: &Container, networks: impl Iterator<Item = &Conflist>) {
+        let networks: Vec<&Conflist> = networks.collect();
+        let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
+        // Where no network has IPv6 there are no such rules, and often no ip6tables.
+        let v6 = networks.iter().any(|network| network.has_ipv6()).then_some(Family::V6);
+        for family in std::iter::once(Family::V4).chain(v6) {
+            let deleted = iptables::delete_rules_of(family, &container.cni_id(), &names).await;
+            if let Err(error) = deleted {
+                tracing::warn!(%error, container = %container.id, "rules of the container may be left");
+            }
         }
     }
 
@@ -191,9 +194,10 @@ impl Networks {
         }
     }
 
-    async fn end_port_reserver(&self, container: &Container) -> Result<()> {
+    /// Gives the ports back to the host's programs.
+    pub(crate) async fn end_port_reserver(&self, container: &Container) -> Result<()> {
         let (run_dir, container) = (self.run_dir.clone(), container.clone());
-        blocking(move || ports::end_reserver(&run_dir, &container.namespace, &container.id)).await
+        blocking(move || reserver::end(&run_dir, &container.namespace, &container.id)).await
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use cni::CniError;
 use nerdctl_store::StoreError;
 
+use crate::ports::PortError;
+
 /// Result of everything here.
 pub type Result<T> = std::result::Result<T, NetworkingError>;
 
@@ -20,8 +22,19 @@ pub enum NetworkingError {
     #[error(transparent)]
     Cni(#[from] CniError),
 
+    /// A port cannot be published, in Docker's words (moby `daemon/libnetwork/drivers/bridge/bridge_linux.go`).
+    #[error("driver failed programming external connectivity on endpoint {endpoint} ({id})")]
+    Ports {
+        /// The container's name.
+        endpoint: String,
+        /// Its id.
+        id: String,
+        /// Why.
+        source: PortError,
+    },
+
     /// The container asks for a network that is not configured.
-    #[error("no such network: {name:?}")]
+    #[error("network {name} not found")]
     NoSuchNetwork {
         /// What the networks label says.
         name: String,

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 
 use sha2::{Digest, Sha512};
 use tokio::io::AsyncWriteExt;
@@ -14,8 +15,31 @@ use tokio::process::Command;
 
 use crate::error::{NetworkingError, Result};
 
-const SAVE: &str = "iptables-save";
-const RESTORE: &str = "iptables-restore";
+/// How long one run may take: rules are locked while others change them.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Which rules: those of IPv4 and of IPv6 are apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn save(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-save",
+            Self::V6 => "ip6tables-save",
+        }
+    }
+
+    fn restore(self) -> &'static str {
+        match self {
+            Self::V4 => "iptables-restore",
+            Self::V6 => "ip6tables-restore",
+        }
+    }
+}
 
 /// How often deletion is tried while others change rules in between.
 const ATTEMPTS: u32 = 3;
@@ -23,14 +47,27 @@ const ATTEMPTS: u32 = 3;
 /// iptables chains have names of at most this length.
 const CHAIN_LENGTH: usize = 28;
 
+/// The rules that translate addresses, as text; empty on a host without iptables.
+///
+/// # Errors
+/// If they cannot be listed.
+pub(crate) async fn saved_nat(family: Family) -> Result<String> {
+    match run(family.save(), &["-t", "nat"], "").await {
+        Err(NetworkingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(String::new())
+        }
+        saved => saved,
+    }
+}
+
 /// Deletes the rules of a container and its own chains, in all tables at once. A host without iptables has none.
 ///
 /// # Errors
 /// If the rules cannot be listed, or repeatedly not be deleted.
-pub(crate) async fn delete_rules_of(cni_id: &str, networks: &[&str]) -> Result<()> {
+pub(crate) async fn delete_rules_of(family: Family, cni_id: &str, networks: &[&str]) -> Result<()> {
     let mut attempt = 1;
     loop {
-        let saved = match run(SAVE, &[], "").await {
+        let saved = match run(family.save(), &[], "").await {
             Err(NetworkingError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(());
             }
@@ -40,7 +77,7 @@ pub(crate) async fn delete_rules_of(cni_id: &str, networks: &[&str]) -> Result<(
         if script.is_empty() {
             return Ok(());
         }
-        match run(RESTORE, &["--noflush", "--wait"], &script).await {
+        match run(family.restore(), &["--noflush", "--wait"], &script).await {
             Ok(_) => return Ok(()),
             Err(error) if attempt == ATTEMPTS => return Err(error),
             // A rule of the script is gone already: look again.
@@ -50,6 +87,14 @@ pub(crate) async fn delete_rules_of(cni_id: &str, networks: &[&str]) -> Result<(
 }
 
 async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String> {
+    let ended = tokio::time::timeout(DEADLINE, talk(program, args, input)).await;
+    ended.unwrap_or_else(|_| {
+        let said = format!("it took longer than {} s", DEADLINE.as_secs());
+        Err(NetworkingError::Iptables { program, said })
+    })
+}
+
+async fn talk(program: &'static str, args: &[&str], input: &str) -> Result<String> {
     let failed =
         |source: io::Error| NetworkingError::Io { doing: "run", path: program.into(), source };
     let mut child = Command::new(program)

@@ -7,7 +7,7 @@
 //! | When | What | Where |
 //! |---|---|---|
 //! | a container is made | `hosts`, `resolv.conf`, `hostname` | [`Networks::prepare_files`] |
-//! | its namespaces exist (createRuntime) | name, `ADD`, hosts, start time | [`Networks::create_runtime`] |
+//! | its namespaces exist (createRuntime) | name, ports, `ADD`, hosts, start time | [`Networks::create_runtime`] |
 //! | it exited, the daemon lives | `DEL`, rules, port reserver, hosts | [`Networks::release_after_exit`] |
 //! | its task is deleted (postStop) | the same, unless done, and `meta.json` | [`Networks::post_stop`] |
 //! | it is removed | whatever is left | [`Networks::detach`], [`Networks::remove_files`] |
@@ -25,7 +25,7 @@ mod error;
 mod files;
 pub mod hook;
 mod iptables;
-pub mod ports;
+mod ports;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub use container::{Container, NetworkMode};
 pub use detach::Release;
 pub use error::{NetworkingError, Result};
 pub use files::ContainerFiles;
+pub use ports::PortError;
 
 /// How long the lock under which CNI plugins run is waited for. One attachment takes some 300 ms with the usual
 /// plugins and all containers of a host queue here, so this is long.

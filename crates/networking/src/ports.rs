@@ -1,129 +1,94 @@
-//! Port reservers: processes that keep published ports of a container bound on the host.
+//! Published ports of one container: chosen and reserved when it starts, given back when it has exited.
 //!
-//! nerdctl (rootful, ≥ 2.1.6) starts `sleep infinity` with the listening sockets, so that other programs see the ports
-//! as taken, and writes its pid to `/run/nerdctl/<namespace>/<id>/port-reserver.pid`.
-//! Source: nerdctl `pkg/ocihook/ocihook.go`.
+//! All of it happens in the createRuntime hook, under the lock of CNI: so whoever starts the container, it gets its
+//! ports, two containers that start at once do not choose the same, and a port that the user left to us is another one
+//! at each start, as with dockerd.
+//!
+//! 1. [`forwarded`] reads which ports are forwarded to other containers, whoever made those.
+//! 2. [`allocate`] makes numbers of the user's wishes and binds a socket to each, which fails where a program of the host
+//!    listens. The numbers go to `network-config.json`, from which nerdctl knows them.
+//! 3. The `portmap` plugin makes the rules.
+//! 4. [`reserver`] starts a process that keeps the sockets, so that no program of the host takes such a port afterwards.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+pub(crate) mod allocate;
+pub(crate) mod forwarded;
+pub(crate) mod reserver;
 
-use names::{ContainerId, Namespace};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use nerdctl_store::state_dir::{NetworkConfig, PortWish, StateDir};
 
+use crate::Networks;
+use crate::blocking::blocking;
+use crate::container::Container;
 use crate::error::{NetworkingError, Result};
+use crate::iptables::{self, Family};
+use allocate::Allocation;
+use forwarded::Forwarded;
 
-const PID_FILE: &str = "port-reserver.pid";
+pub use allocate::PortError;
 
-/// What a reserver's command line is, as in `/proc/<pid>/cmdline`.
-const COMMAND_LINE: &[u8] = b"sleep\0infinity\0";
-
-/// Ends the port reserver of a container, if it has one, and deletes its directory. A pid file whose process is gone
-/// would make the next `nerdctl stop` fail.
-///
-/// # Errors
-/// If the process cannot be signalled or the directory not be deleted.
-pub fn end_reserver(run_dir: &Path, namespace: &Namespace, id: &ContainerId) -> Result<()> {
-    let directory = run_dir.join(namespace.as_str()).join(id.as_str());
-    let pid_file = directory.join(PID_FILE);
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| NetworkingError::Io { doing, path, source }
-    };
-    match fs::read_to_string(&pid_file) {
-        Ok(pid) => kill_reserver(pid.trim()).map_err(failed("kill the process in", &pid_file))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("read", &pid_file)(error)),
+impl Networks {
+    /// Chooses and binds the ports of a container that starts, and writes the numbers down. A container without wishes
+    /// of ours keeps what is written down.
+    pub(crate) async fn allocate_ports(&self, container: &Container) -> Result<Allocation> {
+        let state = self.store.state_dir(&container.namespace, &container.id);
+        let wishes = {
+            let state = state.clone();
+            blocking(move || state.port_wishes()).await?
+        };
+        let Some(wishes) = wishes.filter(|wishes| !wishes.is_empty()) else {
+            let mappings = blocking(move || state.network_config()).await?.port_mappings;
+            return Ok(Allocation { mappings, ..Allocation::default() });
+        };
+        let forwarded = forwarded_now(&wishes).await;
+        let allocated = blocking(move || allocate_and_note(&wishes, forwarded, &state)).await?;
+        allocated.map_err(|source| NetworkingError::Ports {
+            endpoint: container.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            id: container.id.to_string(),
+            source,
+        })
     }
-    match fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("delete", &directory)(error))
+
+    /// Starts the process that keeps a container's ports bound. Without it the ports work, but others may take them.
+    pub(crate) async fn reserve_ports(&self, container: &Container, allocation: Allocation) {
+        if allocation.sockets.is_empty() {
+            return;
         }
-        _ => Ok(()),
+        let (run_dir, container) = (self.run_dir.clone(), container.clone());
+        let started = blocking(move || {
+            reserver::start(&run_dir, &container.namespace, &container.id, &allocation.sockets)
+        });
+        if let Err(error) = started.await {
+            tracing::warn!(%error, "published ports are not reserved");
+        }
     }
 }
 
-/// Kills the process if it still is a reserver: after a reboot, or long enough, its number belongs to somebody else.
-fn kill_reserver(pid: &str) -> io::Result<()> {
-    let Some(pid) = pid.parse().ok().filter(|pid| *pid > 1).and_then(Pid::from_raw) else {
-        return Ok(());
-    };
-    // The descriptor keeps the number from being reused between the look and the signal.
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => process,
-        Err(Errno::SRCH) => return Ok(()),
-        Err(errno) => return Err(errno.into()),
-    };
-    let command_line =
-        fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-    if !command_line.ends_with(COMMAND_LINE) {
-        return Ok(());
+type Allocated = std::result::Result<Allocation, PortError>;
+
+fn allocate_and_note(
+    wishes: &[PortWish],
+    forwarded: Forwarded,
+    state: &StateDir,
+) -> Result<Allocated> {
+    let allocated = allocate::allocate(wishes, forwarded);
+    if let Ok(allocation) = &allocated {
+        state.set_network_config(&NetworkConfig { port_mappings: allocation.mappings.clone() })?;
     }
-    match pidfd_send_signal(&process, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    Ok(allocated)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    fn reserve(run_dir: &Path, pid: &str) -> std::path::PathBuf {
-        let directory = run_dir.join("default/abc");
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join(PID_FILE), pid).unwrap();
-        directory
-    }
-
-    /// The kernel lets the parent go on a moment before the new program's arguments are in place.
-    fn until_it_has_its_command_line(pid: u32) {
-        let path = format!("/proc/{pid}/cmdline");
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !fs::read(&path).unwrap().ends_with(COMMAND_LINE) {
-            assert!(std::time::Instant::now() < deadline, "{path} stays empty");
-            std::thread::yield_now();
+/// A host whose rules cannot be listed has the sockets alone to tell.
+async fn forwarded_now(wishes: &[PortWish]) -> Forwarded {
+    let mut forwarded = Forwarded::default();
+    let is_v6 = |wish: &PortWish| wish.host_ip.contains(':');
+    let v6 = wishes.iter().any(is_v6).then_some(Family::V6);
+    for family in std::iter::once(Family::V4).chain(v6) {
+        match iptables::saved_nat(family).await {
+            Ok(saved) => forwarded.read(&saved),
+            Err(error) => {
+                tracing::debug!(%error, "the forwarded ports of other containers are not known");
+            }
         }
     }
-
-    fn end(run_dir: &Path) {
-        end_reserver(run_dir, &Namespace::default(), &"abc".parse().unwrap()).unwrap();
-    }
-
-    #[test]
-    fn a_reserver_is_killed_and_its_directory_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut reserver = Command::new("sleep").arg("infinity").spawn().unwrap();
-        until_it_has_its_command_line(reserver.id());
-        let directory = reserve(dir.path(), &reserver.id().to_string());
-        end(dir.path());
-        assert!(!reserver.wait().unwrap().success());
-        assert!(!directory.exists());
-        end(dir.path());
-    }
-
-    #[test]
-    fn a_process_that_is_no_reserver_lives_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut other = Command::new("sleep").arg("1000").spawn().unwrap();
-        let directory = reserve(dir.path(), &other.id().to_string());
-        end(dir.path());
-        let still_running = other.try_wait().unwrap().is_none();
-        other.kill().unwrap();
-        other.wait().unwrap();
-        assert!(still_running);
-        assert!(!directory.exists());
-    }
-
-    #[test]
-    fn damaged_and_dangerous_pids_are_ignored() {
-        let dir = tempfile::tempdir().unwrap();
-        for pid in ["", "x", "0", "1", "-1", "4194305"] {
-            reserve(dir.path(), pid);
-            end(dir.path());
-        }
-    }
+    forwarded
 }
