@@ -14,7 +14,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("nerdctl-store", &["names"]),
     ("cni", &[]),
     ("registry", &["names"]),
-    ("io-monitor", &[]),
+    ("io-monitor", &["names"]),
     ("networking", &["names", "cni", "nerdctl-store"]),
     (
         "engine",

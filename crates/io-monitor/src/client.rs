@@ -23,7 +23,7 @@ use crate::frames::{
     self, AttachRequest, Attached, DrainRequest, Drained, End, Frame, Hello, Kind, Stats,
     StdinClosed, Stream,
 };
-use crate::{Error, MODE};
+use crate::{Error, MODE, monitor};
 
 /// How long a new monitor may take to open its files.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -78,7 +78,8 @@ impl MonitorHandle {
 /// It runs in a session of its own, with an empty environment, in `/`, without our descriptors; it outlives us.
 ///
 /// # Errors
-/// [`Error::Spawn`] if the program cannot be run, [`Error::NotReady`] with the monitor's own words.
+/// [`Error::Spawn`] if the program cannot be run, [`Error::LogDriver`] if the log's other end is not there,
+/// [`Error::NotReady`] with the monitor's own words.
 pub async fn spawn(options: &SpawnOptions) -> Result<MonitorHandle, Error> {
     let failed = |source| Error::Spawn { program: options.program.clone(), source };
     let not_ready = |message: &str| Error::NotReady {
@@ -101,7 +102,10 @@ pub async fn spawn(options: &SpawnOptions) -> Result<MonitorHandle, Error> {
             let _ = child.kill().await;
             Err(match outcome {
                 Ok(Ok(())) if words.is_empty() => not_ready("it ended without a word"),
-                Ok(Ok(())) => not_ready(words.trim().trim_start_matches("error: ")),
+                Ok(Ok(())) => match words.trim().strip_prefix(monitor::LOG_DRIVER) {
+                    Some(message) => Error::LogDriver { message: message.to_owned() },
+                    None => not_ready(words.trim().trim_start_matches("error: ")),
+                },
                 Ok(Err(source)) => failed(source),
                 Err(_) => not_ready("it was not ready in time"),
             })

@@ -34,6 +34,12 @@ pub enum Error {
         /// Its own words.
         message: String,
     },
+    /// The log driver cannot work, in Docker's words.
+    #[error("failed to initialize logging driver: {message}")]
+    LogDriver {
+        /// For example `journald is not enabled on this host`.
+        message: String,
+    },
     /// The monitor closed the connection without a word: it was killed.
     #[error("the I/O monitor of container {container} is gone")]
     Gone {

@@ -14,8 +14,39 @@ const fn plain() -> [bool; 256] {
     table
 }
 
+/// Bytes that are looked at together, so that the compiler can use vector instructions.
+const CHUNK: usize = 16;
+
 /// Append `bytes` as the inside of a JSON string. Every byte that is not part of valid UTF-8 becomes `\ufffd`.
 pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut rest = bytes;
+    loop {
+        let (plain, special) = rest.split_at(plain_ascii(rest));
+        out.extend_from_slice(plain);
+        match special.first() {
+            None => return,
+            Some(byte) if byte.is_ascii() => rest = &special[escape_one(out, special)..],
+            Some(_) => return escape_text(out, special),
+        }
+    }
+}
+
+/// How many bytes from the start are ASCII and stand for themselves.
+fn plain_ascii(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| {
+        (*byte < 0x20) | (*byte >= 0x80) | matches!(byte, b'"' | b'&' | b'<' | b'>' | b'\\')
+    };
+    let mut at = 0;
+    for chunk in bytes.chunks_exact(CHUNK) {
+        if chunk.iter().fold(false, |any, byte| any | is_special(byte)) {
+            break;
+        }
+        at += CHUNK;
+    }
+    bytes[at..].iter().position(is_special).map_or(bytes.len(), |special| at + special)
+}
+
+fn escape_text(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut rest = bytes;
     while !rest.is_empty() {
         match std::str::from_utf8(rest) {

@@ -19,12 +19,15 @@ pub(crate) struct Piece<'a> {
     pub(crate) bytes: &'a [u8],
     /// Not the first part of its line: dockerd gives all parts the time of the first.
     pub(crate) continues: bool,
+    /// The line ends here, with or without a newline.
+    pub(crate) ends: bool,
 }
 
 impl Cutter {
-    /// Emit all whole entries of what was carried and `data`. Returns how many bytes of `data` are in them; the rest is the
-    /// beginning of a line, shorter than [`PART`] together with what is carried.
-    pub(crate) fn cut(&mut self, data: &[u8], mut emit: impl FnMut(Piece<'_>)) -> usize {
+    /// Emit all whole entries of what was carried and `data`, as long as `emit` takes them. Returns how many bytes of `data`
+    /// are in them; if all were taken, the rest is the beginning of a line, shorter than [`PART`] together with what is
+    /// carried.
+    pub(crate) fn cut(&mut self, data: &[u8], mut emit: impl FnMut(Piece<'_>) -> bool) -> usize {
         let mut used = 0;
         loop {
             let rest = &data[used..];
@@ -50,55 +53,60 @@ impl Cutter {
         &self.carry
     }
 
-    /// The stream has ended: emit what is left, without a newline.
+    /// The stream has ended: emit what is left, without a newline, whether it is taken or not.
     pub(crate) fn finish(&mut self, data: &[u8], mut emit: impl FnMut(Piece<'_>)) {
-        let used = self.cut(data, &mut emit);
+        let used = self.cut(data, |piece| {
+            emit(piece);
+            true
+        });
         self.take(&data[used..]);
         if !self.carry.is_empty() {
-            emit(Piece { bytes: &self.carry, continues: self.continues });
+            emit(Piece { bytes: &self.carry, continues: self.continues, ends: true });
         }
         self.carry = Vec::new();
         self.continues = false;
     }
 
     /// One entry from the front of `data`, with nothing carried.
-    fn cut_from(&mut self, data: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> usize {
+    fn cut_from(&mut self, data: &[u8], emit: &mut impl FnMut(Piece<'_>) -> bool) -> usize {
         let window = &data[..data.len().min(PART)];
         let (length, whole) = match newline(window) {
             Some(at) => (at + 1, true),
             None if window.len() == PART => (char_boundary(window), false),
             None => return 0,
         };
-        emit(Piece { bytes: &data[..length], continues: self.continues });
+        if !emit(Piece { bytes: &data[..length], continues: self.continues, ends: whole }) {
+            return 0;
+        }
         self.continues = !whole;
         length
     }
 
     /// One entry that begins with what is carried.
-    fn cut_carried(&mut self, data: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> usize {
-        let room = PART.saturating_sub(self.carry.len());
+    fn cut_carried(&mut self, data: &[u8], emit: &mut impl FnMut(Piece<'_>) -> bool) -> usize {
+        let carried = self.carry.len();
+        let room = PART.saturating_sub(carried);
         let window = &data[..data.len().min(room)];
-        if let Some(at) = newline(window) {
-            self.carry.extend_from_slice(&window[..=at]);
-            emit(Piece { bytes: &self.carry, continues: self.continues });
-            self.carry.clear();
-            self.continues = false;
-            return at + 1;
-        }
-        if window.len() < room {
+        let (taken, whole) = match newline(window) {
+            Some(at) => (at + 1, true),
+            None if window.len() < room => return 0,
+            None => (window.len(), false),
+        };
+        self.carry.extend_from_slice(&window[..taken]);
+        let length = if whole { self.carry.len() } else { char_boundary(&self.carry) };
+        let piece = Piece { bytes: &self.carry[..length], continues: self.continues, ends: whole };
+        if !emit(piece) {
+            self.carry.truncate(carried);
             return 0;
         }
-        self.carry.extend_from_slice(window);
-        let length = char_boundary(&self.carry);
-        emit(Piece { bytes: &self.carry[..length], continues: self.continues });
         self.carry.drain(..length);
-        self.continues = true;
-        window.len()
+        self.continues = !whole;
+        taken
     }
 }
 
 fn newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
+    memchr::memchr(b'\n', bytes)
 }
 
 /// Where to cut `bytes` so that no character is torn in two: at its end, or up to three bytes before.
@@ -130,8 +138,12 @@ mod tests {
         let mut pending: Vec<u8> = Vec::new();
         for read in input.chunks(step) {
             pending.extend_from_slice(read);
-            let used =
-                cutter.cut(&pending, |piece| out.push((piece.bytes.to_vec(), piece.continues)));
+            // A log that is busy takes nothing the first time.
+            assert_eq!(cutter.cut(&pending, |_| false), 0);
+            let used = cutter.cut(&pending, |piece| {
+                out.push((piece.bytes.to_vec(), piece.continues));
+                true
+            });
             pending.drain(..used);
             assert!(pending.len() + cutter.carried().len() < PART);
             if take {

@@ -1,20 +1,49 @@
-//! `log-config.json` in nerdctl's state directory: which driver, which options.
+//! Where a container's output is kept: drivers, their options, and what a monitor reads about them.
+//!
+//! Two files in nerdctl's state directory say it. `log-config.json` is nerdctl's own and has the driver and the options as
+//! they were given; `log-subject.json` is ours and has what tags and attributes are made of, and is there only if a driver
+//! or an option needs it. Both can be read without a daemon, so the `binary://` front end logs as the other.
+
+mod options;
+mod subject;
+mod syslog;
+mod tag;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use options::{Driver, OptionError, check};
+pub(crate) use subject::host_name;
+pub use subject::{SUBJECT_FILE, Subject, attributes, needs_subject};
+pub use syslog::{SyslogAddress, SyslogFormat, SyslogOptions};
+pub use tag::{Tag, TagError};
+
 /// nerdctl's limit for one file when `max-size` is not set (its rotation library's default).
 pub const DEFAULT_MAX_SIZE: u64 = 100 * 1024 * 1024;
 
+/// Size of a file of driver `local` (moby `daemon/logger/local/local.go`).
+const LOCAL_MAX_SIZE: u64 = 20 * 1024 * 1024;
+
+/// Files of driver `local`.
+const LOCAL_MAX_FILES: usize = 5;
+
+/// What a ring holds if nothing else is said (moby `daemon/logger/ring.go`).
+const DEFAULT_RING: u64 = 1_000_000;
+
+/// A larger ring than this is none that somebody wants in every monitor's memory.
+const LARGEST_RING: u64 = 1 << 30;
+
 /// What a monitor does with the output besides handing it to clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogTarget {
-    /// No log: driver `none`, a driver that is not ours, or no configuration (nerdctl writes none for `none` and URIs).
-    None,
-    /// nerdctl's json-file.
-    JsonFile(JsonFileOptions),
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// nerdctl's json-file: the log itself, or what `docker logs` reads beside a log that is elsewhere.
+    pub file: Option<JsonFileOptions>,
+    /// A log that is elsewhere.
+    pub remote: Option<RemoteOptions>,
+    /// Bytes of lines that may wait in memory, when the container must not wait for its log.
+    pub ring: Option<usize>,
 }
 
 /// Where the file is and when it is rotated.
@@ -26,6 +55,27 @@ pub struct JsonFileOptions {
     pub max_size: u64,
     /// Files to keep, the current one included; `None` keeps all.
     pub max_files: Option<usize>,
+    /// Rotated files are compressed with gzip.
+    pub compress: bool,
+    /// Attributes of every entry.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A log that is elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteOptions {
+    /// systemd's journal.
+    Journald {
+        /// Fields of every entry.
+        fields: BTreeMap<String, String>,
+    },
+    /// A syslog server.
+    Syslog {
+        /// Where and how.
+        options: SyslogOptions,
+        /// The program's name in every message.
+        tag: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -35,36 +85,26 @@ struct Document {
     opts: Option<BTreeMap<String, String>>,
 }
 
-/// Read the configuration of `container` from its state directory.
+/// Read the configuration of `container` from its state directory. Nothing is kept with driver `none`, a driver that is not
+/// ours, or without a configuration (nerdctl writes none for `none` and URIs).
 ///
 /// `max-file` counts only together with `max-size`, as at dockerd; without both, files of 100 MiB are kept for ever, as at
 /// nerdctl. With `max-size` and without `max-file` one file is kept, as dockerd promises (nerdctl would keep all).
 /// Values that cannot be read count as not set: the container must not wait for somebody to correct them.
 #[must_use]
-pub fn load(state_dir: &Path, container: &str) -> LogTarget {
-    let Ok(text) = std::fs::read(state_dir.join("log-config.json")) else {
-        return LogTarget::None;
+pub fn load(state_dir: &Path, container: &str) -> LogConfig {
+    let read = std::fs::read(state_dir.join("log-config.json"));
+    let document = read.ok().and_then(|text| serde_json::from_slice::<Document>(&text).ok());
+    let Some(Document { driver, opts }) = document else {
+        return LogConfig::default();
     };
-    let Ok(document) = serde_json::from_slice::<Document>(&text) else {
-        return LogTarget::None;
+    let (Ok(driver), options) = (driver.parse::<Driver>(), opts.unwrap_or_default()) else {
+        return LogConfig::default();
     };
-    if document.driver != "json-file" {
-        return LogTarget::None;
-    }
-    let options = document.opts.unwrap_or_default();
-    let path = options
-        .get("log-path")
-        .filter(|path| path.starts_with('/'))
-        .map_or_else(|| log_path(state_dir, container), PathBuf::from);
-    let max_size =
-        options.get("max-size").and_then(|text| parse_size(text)).filter(|size| *size > 0);
-    let max_files =
-        options.get("max-file").and_then(|text| text.parse().ok()).filter(|count| *count > 0);
-    LogTarget::JsonFile(JsonFileOptions {
-        path,
-        max_size: max_size.unwrap_or(DEFAULT_MAX_SIZE),
-        max_files: max_size.map(|_| max_files.unwrap_or(1)),
-    })
+    let subject = Subject::load(state_dir, container);
+    let given = Given { driver, options: &options, subject: &subject };
+    let path = log_path(state_dir, container);
+    LogConfig { file: given.file(path), remote: given.remote(), ring: given.ring() }
 }
 
 /// nerdctl's place for a container's json-file.
@@ -73,104 +113,191 @@ pub fn log_path(state_dir: &Path, container: &str) -> PathBuf {
     state_dir.join(format!("{container}-json.log"))
 }
 
-/// A size as `max-size` has it: a number, an optional decimal unit (`k`, `m`, `g`, `t`, `p`; `i` and `b` behind it mean
-/// nothing), as Go's `units.FromHumanSize`. `10m` is 10,000,000 bytes.
-#[must_use]
-pub fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let unit = lower.get(digits.len()..)?.trim_start();
-    let unit = unit.strip_suffix('b').unwrap_or(unit);
-    let unit = unit.strip_suffix('i').unwrap_or(unit);
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" => 1_000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        "t" => 1_000_000_000_000,
-        "p" => 1_000_000_000_000_000,
-        _ => return None,
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let whole: u64 = whole.parse().ok()?;
-    let mut size = whole.checked_mul(factor)?;
-    let mut place = factor;
-    for digit in fraction.chars() {
-        place /= 10;
-        size = size.checked_add(u64::from(digit.to_digit(10)?) * place)?;
+/// A configuration as it was written.
+struct Given<'a> {
+    driver: Driver,
+    options: &'a BTreeMap<String, String>,
+    subject: &'a Subject,
+}
+
+impl Given<'_> {
+    fn text(&self, name: &str) -> &str {
+        self.options.get(name).map_or("", String::as_str)
     }
-    Some(size)
+
+    fn size(&self, name: &str) -> Option<u64> {
+        let size = names::ByteSize::parse_decimal(self.text(name)).ok()?.bytes();
+        (size > 0).then_some(size)
+    }
+
+    fn flag(&self, name: &str) -> Option<bool> {
+        options::parse_bool(self.text(name))
+    }
+
+    fn file(&self, place: PathBuf) -> Option<JsonFileOptions> {
+        let attributes = self.subject.attributes(self.text("tag"));
+        match self.driver {
+            Driver::None => None,
+            Driver::JsonFile => Some(self.json_file(place, attributes)),
+            Driver::Local => Some(JsonFileOptions {
+                max_size: self.size("max-size").unwrap_or(LOCAL_MAX_SIZE),
+                max_files: Some(self.max_files().unwrap_or(LOCAL_MAX_FILES)),
+                compress: self.flag("compress").unwrap_or(true),
+                ..self.json_file(place, attributes)
+            }),
+            Driver::Journald | Driver::Syslog => self.keeps_cache().then(|| JsonFileOptions {
+                path: place,
+                max_size: LOCAL_MAX_SIZE,
+                max_files: Some(LOCAL_MAX_FILES),
+                compress: true,
+                attributes,
+            }),
+        }
+    }
+
+    fn json_file(&self, place: PathBuf, attributes: BTreeMap<String, String>) -> JsonFileOptions {
+        let path = Some(self.text("log-path")).filter(|path| path.starts_with('/'));
+        let max_size = self.size("max-size");
+        JsonFileOptions {
+            path: path.map_or(place, PathBuf::from),
+            max_size: max_size.unwrap_or(DEFAULT_MAX_SIZE),
+            max_files: max_size.map(|_| self.max_files().unwrap_or(1)),
+            compress: self.flag("compress").unwrap_or(false),
+            attributes,
+        }
+    }
+
+    fn max_files(&self) -> Option<usize> {
+        self.text("max-file").parse().ok().filter(|count| *count > 0)
+    }
+
+    fn keeps_cache(&self) -> bool {
+        keeps_file(self.driver, self.options)
+    }
+
+    fn remote(&self) -> Option<RemoteOptions> {
+        match self.driver {
+            Driver::JsonFile | Driver::Local | Driver::None => None,
+            Driver::Journald => {
+                let fields = self.subject.journal_fields(self.text("tag"));
+                Some(RemoteOptions::Journald { fields })
+            }
+            Driver::Syslog => Some(RemoteOptions::Syslog {
+                options: SyslogOptions::parse(self.options).unwrap_or_default(),
+                tag: self.subject.tag(self.text("tag")),
+            }),
+        }
+    }
+
+    fn ring(&self) -> Option<usize> {
+        if self.text("mode") != options::NON_BLOCKING {
+            return None;
+        }
+        let given = names::ByteSize::parse_binary(self.text("max-buffer-size")).ok();
+        let size = given.map_or(DEFAULT_RING, names::ByteSize::bytes);
+        usize::try_from(size.min(LARGEST_RING)).ok()
+    }
+}
+
+/// Whether a json-file is written that `docker logs` can read: dockerd keeps one beside every log that is elsewhere, unless
+/// `cache-disabled` is set (moby `daemon/logger/loggerutils/cache`).
+#[must_use]
+pub fn keeps_file(driver: Driver, options: &BTreeMap<String, String>) -> bool {
+    let disabled = options.get("cache-disabled").and_then(|text| options::parse_bool(text));
+    match driver {
+        Driver::None => false,
+        Driver::JsonFile | Driver::Local => true,
+        Driver::Journald | Driver::Syslog => !disabled.unwrap_or(false),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn sizes_are_decimal_as_in_gos_units() {
-        for (text, bytes) in [
-            ("10m", Some(10_000_000)),
-            ("10MiB", Some(10_000_000)),
-            ("1.5k", Some(1_500)),
-            ("42", Some(42)),
-            ("42 b", Some(42)),
-            ("2G", Some(2_000_000_000)),
-            ("", None),
-            ("m", None),
-            ("-1", None),
-            ("1x", None),
-            ("99999999999999999999", None),
-            ("99999999p", None),
-        ] {
-            assert_eq!(parse_size(text), bytes, "{text:?}");
-        }
-    }
-
-    fn loaded(document: Option<&str>) -> LogTarget {
+    fn loaded(document: Option<&str>, subject: Option<&str>) -> LogConfig {
         let dir = tempfile::tempdir().unwrap();
         if let Some(document) = document {
             std::fs::write(dir.path().join("log-config.json"), document).unwrap();
         }
-        match load(dir.path(), "c1") {
-            LogTarget::JsonFile(mut options) => {
-                if let Ok(relative) = options.path.strip_prefix(dir.path()) {
-                    options.path = relative.to_owned();
-                }
-                LogTarget::JsonFile(options)
-            }
-            LogTarget::None => LogTarget::None,
+        if let Some(subject) = subject {
+            std::fs::write(dir.path().join(SUBJECT_FILE), subject).unwrap();
         }
+        let mut config = load(dir.path(), "c1");
+        if let Some(file) = &mut config.file
+            && let Ok(relative) = file.path.strip_prefix(dir.path())
+        {
+            file.path = relative.to_owned();
+        }
+        config
     }
 
-    fn json_file(path: &str, max_size: u64, max_files: Option<usize>) -> LogTarget {
-        LogTarget::JsonFile(JsonFileOptions { path: path.into(), max_size, max_files })
+    fn json_file(path: &str, max_size: u64, max_files: Option<usize>) -> LogConfig {
+        let file = JsonFileOptions {
+            path: path.into(),
+            max_size,
+            max_files,
+            compress: false,
+            attributes: BTreeMap::new(),
+        };
+        LogConfig { file: Some(file), ..LogConfig::default() }
     }
 
     #[test]
     fn no_document_or_another_driver_is_no_log() {
-        assert_eq!(loaded(None), LogTarget::None);
-        assert_eq!(loaded(Some("{")), LogTarget::None);
-        assert_eq!(loaded(Some(r#"{"driver":"journald","address":"x"}"#)), LogTarget::None);
+        assert_eq!(loaded(None, None), LogConfig::default());
+        for document in ["{", r#"{"driver":"fluentd","address":"x"}"#, r#"{"driver":"none"}"#] {
+            assert_eq!(loaded(Some(document), None), LogConfig::default(), "{document}");
+        }
     }
 
     #[test]
     fn options_as_nerdctl_writes_them() {
-        let plain =
-            loaded(Some(r#"{"driver":"json-file","address":"/run/containerd/containerd.sock"}"#));
-        assert_eq!(plain, json_file("c1-json.log", DEFAULT_MAX_SIZE, None));
-        let sized =
-            loaded(Some(r#"{"driver":"json-file","opts":{"max-size":"10m"},"address":""}"#));
-        assert_eq!(sized, json_file("c1-json.log", 10_000_000, Some(1)));
-        let both = loaded(Some(
-            r#"{"driver":"json-file","opts":{"max-size":"1k","max-file":"3"},"address":""}"#,
-        ));
-        assert_eq!(both, json_file("c1-json.log", 1_000, Some(3)));
-        let file_only =
-            loaded(Some(r#"{"driver":"json-file","opts":{"max-file":"3"},"address":""}"#));
-        assert_eq!(file_only, json_file("c1-json.log", DEFAULT_MAX_SIZE, None));
-        let placed = loaded(Some(
-            r#"{"driver":"json-file","opts":{"log-path":"/x/y.log","max-size":"bad"}}"#,
-        ));
-        assert_eq!(placed, json_file("/x/y.log", DEFAULT_MAX_SIZE, None));
+        let plain = r#"{"driver":"json-file","address":"/run/containerd/containerd.sock"}"#;
+        assert_eq!(loaded(Some(plain), None), json_file("c1-json.log", DEFAULT_MAX_SIZE, None));
+        let with = |options: &str| {
+            let text = format!(r#"{{"driver":"json-file","opts":{options},"address":""}}"#);
+            loaded(Some(&text), None)
+        };
+        assert_eq!(with(r#"{"max-size":"10m"}"#), json_file("c1-json.log", 10_000_000, Some(1)));
+        assert_eq!(
+            with(r#"{"max-size":"1k","max-file":"3"}"#),
+            json_file("c1-json.log", 1_000, Some(3))
+        );
+        assert_eq!(with(r#"{"max-file":"3"}"#), json_file("c1-json.log", DEFAULT_MAX_SIZE, None));
+        assert_eq!(
+            with(r#"{"log-path":"/x/y.log","max-size":"bad"}"#),
+            json_file("/x/y.log", DEFAULT_MAX_SIZE, None)
+        );
+        let ring = with(r#"{"mode":"non-blocking"}"#).ring;
+        assert_eq!(ring, Some(1_000_000));
+        let ring = with(r#"{"mode":"non-blocking","max-buffer-size":"4k"}"#).ring;
+        assert_eq!(ring, Some(4096));
+        assert_eq!(with(r#"{"mode":"blocking"}"#).ring, None);
+    }
+
+    #[test]
+    fn logs_that_are_elsewhere_keep_a_file_to_read() {
+        let subject = r#"{"name":"web","image":"nginx:1","attributes":{"env":"prod"}}"#;
+        let journald =
+            loaded(Some(r#"{"driver":"journald","opts":{"tag":"{{.Name}}"}}"#), Some(subject));
+        let file = journald.file.unwrap();
+        assert_eq!((file.max_size, file.max_files, file.compress), (20 << 20, Some(5), true));
+        assert_eq!(file.attributes.len(), 2);
+        let Some(RemoteOptions::Journald { fields }) = journald.remote else {
+            panic!("no journald")
+        };
+        assert_eq!(fields["CONTAINER_TAG"], "web");
+        assert_eq!(fields["ENV"], "prod");
+
+        let syslog = loaded(
+            Some(
+                r#"{"driver":"syslog","opts":{"syslog-address":"udp://127.0.0.1:5","cache-disabled":"true"}}"#,
+            ),
+            None,
+        );
+        assert_eq!(syslog.file, None);
+        let Some(RemoteOptions::Syslog { tag, .. }) = syslog.remote else { panic!("no syslog") };
+        assert_eq!(tag, "c1");
     }
 }

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use crate::args::{self, BinaryMode, FifoMode};
 use crate::clients::{Client, Clients, Phase};
 use crate::frames::{Drained, End, Hello, PROTOCOL, Stats, StdinClosed};
-use crate::json_file::JsonFile;
-use crate::log_config::{self, LogTarget};
+use crate::log::{Log, OpenError};
+use crate::log_config;
 use crate::output::{Output, Step};
 use crate::socket::Socket;
 use crate::source::{self, Source};
@@ -33,6 +33,9 @@ use crate::{Error, place, readiness};
 /// How long a monitor that was never told `started` waits without any connection before it stops waiting: its daemon has
 /// died. If a shim has opened the FIFOs all the same it goes on until that ends, else it ends.
 pub const ABANDONED: Duration = Duration::from_secs(10);
+
+/// First words of a monitor whose log driver cannot work.
+pub(crate) const LOG_DRIVER: &str = "log driver: ";
 
 /// How long we wait for another logger of the same container to let go of `logger-lock`.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
@@ -75,7 +78,7 @@ impl Shared {
             started: self.started.get(),
             ended: self.ended.get().is_some(),
             stdin: self.stdin.state(),
-            logs: self.output.borrow().log().is_some(),
+            logs: self.output.borrow().log().is_some_and(Log::has_file),
         }
     }
 
@@ -122,11 +125,11 @@ impl Shared {
             held_back: self.held_back.get(),
             ..Stats::default()
         };
-        if let Some(counters) = output.log().map(|log| &log.counters) {
+        if let Some(counters) = output.log().map(Log::counters) {
             stats.entries = counters.entries;
             stats.lost_lines = counters.lost;
             stats.rotations = counters.rotations;
-            stats.last_error = stats.last_error.or_else(|| counters.last_error.clone());
+            stats.last_error = stats.last_error.or(counters.last_error);
         }
         stats
     }
@@ -174,6 +177,10 @@ pub(crate) fn run(mode: args::Mode) -> ExitCode {
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::LogDriver { message }) => {
+            say(&format!("{LOG_DRIVER}{message}"));
+            ExitCode::FAILURE
+        }
         Err(error) => {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             say(&format!("error: {error}{cause}"));
@@ -203,10 +210,14 @@ async fn run_fifos(mode: FifoMode) -> Result<(), Error> {
         source::open_fifos(&dir, mode.tty).map_err(failed("open the FIFOs in", &mode.fifo_dir))?;
     let stdin =
         Stdin::open(dir, mode.started).map_err(failed("open the stdin FIFO in", &mode.fifo_dir))?;
-    let mut log = json_file(&mode.state_dir, &mode.container);
-    if let Some(log) = &mut log {
-        let path = log.path().to_owned();
-        log.open().map_err(failed("open the log", &path))?;
+    let (log, opened) = Log::open(&log_config::load(&mode.state_dir, &mode.container));
+    match opened {
+        Err(OpenError::File(path, error)) => return Err(Error::io("open the log", path, error)),
+        // A container that runs already goes on; what cannot be sent is counted.
+        Err(OpenError::Driver(message)) if !mode.started => {
+            return Err(Error::LogDriver { message });
+        }
+        Err(OpenError::Driver(_)) | Ok(()) => {}
     }
     let socket = Socket::bind(&mode.socket).map_err(failed("listen on", &mode.socket))?;
     let fds = sources.iter().map(|source| Rc::clone(&source.fd)).collect();
@@ -237,11 +248,8 @@ async fn run_binary(mode: BinaryMode) -> Result<(), Error> {
         rustix::fs::open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     // From here on nothing may fail: without a reader the container gets SIGPIPE.
     let lock = lock(&state_dir).await.ok();
-    let mut log = json_file(&state_dir, &mode.container);
-    if let Some(log) = &mut log {
-        // It is tried again with every entry, and what is lost is counted.
-        let _ = log.open();
-    }
+    // One that cannot be opened is tried again with every entry, and what is lost is counted.
+    let (log, _) = Log::open(&log_config::load(&state_dir, &mode.container));
     let socket_path = place::socket_path(&place::runtime_dir(&mode.data_store), &mode.container);
     let socket = Socket::bind(&socket_path).ok();
     let fds = sources.iter().map(|source| Rc::clone(&source.fd)).collect();
@@ -264,7 +272,7 @@ fn shared(
     tty: bool,
     stdin: Stdin,
     sources: Vec<Source>,
-    log: Option<JsonFile>,
+    log: Option<Log>,
     started: bool,
 ) -> Result<Rc<Shared>, Error> {
     let output = Output::new(sources, log)
@@ -281,13 +289,6 @@ fn shared(
         held_back: Cell::new(false),
         control: Notify::new(),
     }))
-}
-
-fn json_file(state_dir: &Path, container: &str) -> Option<JsonFile> {
-    match log_config::load(state_dir, container) {
-        LogTarget::JsonFile(options) => Some(JsonFile::new(options)),
-        LogTarget::None => None,
-    }
 }
 
 /// Take `logger-lock`, by which nerdctl knows that a logger is still writing.
@@ -370,9 +371,8 @@ async fn live(opened: Opened, stop: impl Future<Output = End>) -> Result<(), Err
     let log = shared.output.borrow_mut().close();
     let drained = Drained {
         complete: end.complete,
-        lost_lines: log.as_ref().map_or(0, |log| log.counters.lost),
+        lost_lines: log.as_ref().map_or(0, |log| log.counters().lost),
     };
-    drop(log);
     if let Some(serving) = serving {
         serving.abort();
         // The socket's file goes with it, so that the container's next monitor can have the place.
@@ -389,6 +389,10 @@ async fn live(opened: Opened, stop: impl Future<Output = End>) -> Result<(), Err
             () = sleep_until(outlook.look_again) => {}
         }
     }
+    // Nobody waits for this any more.
+    if let Some(log) = log {
+        log.settle();
+    }
     Ok(())
 }
 
@@ -404,6 +408,7 @@ async fn pump(
     let mut keepers = Some(keepers);
     let mut lonely_since = None;
     let mut stdout_ended = None;
+    let news = shared.output.borrow().log().and_then(Log::news);
     let mut turn = 0;
     loop {
         let phase = shared.phase();
@@ -443,6 +448,7 @@ async fn pump(
             }
             () = shared.control.notified() => {}
             () = shared.clients.changed.notified() => {}
+            () = rung(news.as_deref()) => shared.clients.tell_logged(),
             end = &mut stop => return swept(shared, end),
             () = sleep_until(deadline.into_iter().flatten().min()) => {}
         }
@@ -488,7 +494,8 @@ async fn next_ready<'a>(
     poll_fn(|context| {
         for offset in 0..fds.len() {
             let index = (turn + offset) % fds.len();
-            if shared.output.borrow().has_ended(index) {
+            let output = shared.output.borrow();
+            if output.has_ended(index) || output.waits_for_log(index) {
                 continue;
             }
             if let Poll::Ready(Ok(guard)) = fds[index].poll_read_ready(context) {
@@ -498,6 +505,13 @@ async fn next_ready<'a>(
         Poll::Pending
     })
     .await
+}
+
+async fn rung(news: Option<&Notify>) {
+    match news {
+        Some(news) => news.notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::clients::{Client, Clients};
 use crate::frames::LogMark;
-use crate::json_file::JsonFile;
 use crate::lines::Cutter;
+use crate::log::{self, Closed, Log};
 use crate::source::{Peeker, Source};
 
 /// How long the beginning of a line stays in the pipe while no more comes. A writer may wait for room meanwhile (many
@@ -24,8 +24,10 @@ const SWEEP: usize = 64;
 /// What a step found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// New bytes; there may be more.
+    /// New bytes, and there are more.
     Progress,
+    /// New bytes, and that was all for now.
+    Drained,
     /// Nothing new.
     Idle,
     /// Nothing more will come.
@@ -36,7 +38,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Output {
     streams: Vec<StreamState>,
-    log: Option<JsonFile>,
+    log: Option<Log>,
     peeker: Peeker,
     /// Bytes of output so far.
     pub(crate) bytes: u64,
@@ -52,17 +54,19 @@ struct StreamState {
     handed_out: usize,
     /// When those came, if there are any.
     waiting_since: Option<Instant>,
+    /// The log was busy, and there are whole lines for it.
+    log_is_busy: bool,
     ended: bool,
 }
 
 impl Output {
-    pub(crate) fn new(sources: Vec<Source>, log: Option<JsonFile>) -> io::Result<Self> {
+    pub(crate) fn new(sources: Vec<Source>, log: Option<Log>) -> io::Result<Self> {
         let streams = sources.into_iter().map(StreamState::new).collect();
         Ok(Self { streams, log, peeker: Peeker::new()?, bytes: 0, last_error: None })
     }
 
     /// The log, until it is closed.
-    pub(crate) fn log(&self) -> Option<&JsonFile> {
+    pub(crate) fn log(&self) -> Option<&Log> {
         self.log.as_ref()
     }
 
@@ -74,33 +78,41 @@ impl Output {
         self.streams.iter().all(|stream| stream.ended)
     }
 
-    /// Handle what is new in one stream.
+    /// Handle what is new in one stream, and what a busy log left.
     pub(crate) fn step(&mut self, index: usize, clients: &Clients) -> Step {
         let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.ended) else {
             return Step::Ended;
         };
-        // Asked first: bytes that came before the hang-up are seen by the peek after it.
-        let hung_up = stream.source.hung_up();
-        let count = match self.peeker.peek(stream.source.fd.get_ref()) {
-            Ok(count) => count,
-            Err(error) => {
-                self.last_error = Some(error.to_string());
-                0
-            }
-        };
-        let fresh = self.peeker.seen(count).get(stream.handed_out..).unwrap_or_default();
-        if fresh.is_empty() {
-            if !hung_up {
+        let mut count = peek(&mut self.peeker, stream, &mut self.last_error);
+        let is_news = |stream: &StreamState, count| count > stream.handed_out || stream.log_is_busy;
+        if !is_news(stream, count) {
+            if !stream.source.hung_up() {
                 return Step::Idle;
             }
-            stream.handed_out = stream.handed_out.min(count);
-            self.finish(index);
-            return Step::Ended;
+            // Bytes may have come between the look and the hang-up.
+            count = peek(&mut self.peeker, stream, &mut self.last_error);
+            if !is_news(stream, count) {
+                stream.handed_out = stream.handed_out.min(count);
+                self.finish(index);
+                return Step::Ended;
+            }
         }
+        let fresh = self.peeker.seen(count).get(stream.handed_out..).unwrap_or_default();
         self.bytes += u64::try_from(fresh.len()).unwrap_or_default();
         clients.fan_out(stream.source.stream, fresh);
         self.log_seen(index, count, clients);
-        Step::Progress
+        let stream = &self.streams[index];
+        if stream.log_is_busy {
+            return Step::Idle;
+        }
+        // Asking is cheaper than looking again, and what comes later makes the pipe ready again.
+        let pipe = stream.source.fd.get_ref();
+        if Peeker::has_more_than(pipe, stream.handed_out) { Step::Progress } else { Step::Drained }
+    }
+
+    /// Whether a stream waits for the log: then it is [`Output::take_overdue`] that goes on with it.
+    pub(crate) fn waits_for_log(&self, index: usize) -> bool {
+        self.streams.get(index).is_some_and(|stream| stream.log_is_busy)
     }
 
     /// Log the whole entries among the `count` bytes seen, and take those out of the pipe.
@@ -109,13 +121,18 @@ impl Output {
         let data = self.peeker.seen(count);
         let mut used = count;
         if let Some(log) = &mut self.log {
-            used = stream.cutter.cut(data, |piece| log.push(stream.source.stream, &piece));
+            let mut busy = false;
+            used = stream.cutter.cut(data, |piece| {
+                busy = !log.push(stream.source.stream, &piece);
+                !busy
+            });
+            stream.log_is_busy = busy;
             log.flush();
             if used > 0 {
                 clients.tell_logged();
             }
             // A line of which we cannot see the end without making room first.
-            if used == 0 && Peeker::has_more_than(stream.source.fd.get_ref(), count) {
+            if used == 0 && !busy && Peeker::has_more_than(stream.source.fd.get_ref(), count) {
                 stream.cutter.take(data);
                 used = count;
             }
@@ -134,32 +151,36 @@ impl Output {
 
     /// When the beginning of a line must be taken out of a pipe.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.streams
-            .iter()
-            .filter_map(|stream| stream.waiting_since)
-            .min()
-            .map(|since| since + LINGER)
+        self.streams.iter().filter_map(StreamState::deadline).min()
     }
 
-    /// Take the beginnings of lines that waited long enough into memory.
+    /// Take the beginnings of lines that waited long enough into memory, and give a busy log what it would not take.
     pub(crate) fn take_overdue(&mut self, clients: &Clients) {
+        if self.next_deadline().is_none_or(|deadline| deadline > Instant::now()) {
+            return;
+        }
         let now = Instant::now();
         for index in 0..self.streams.len() {
-            let overdue =
-                self.streams[index].waiting_since.is_some_and(|since| since + LINGER <= now);
-            if !overdue || self.step(index, clients) != Step::Idle {
+            let overdue = self.streams[index].deadline().is_some_and(|deadline| deadline <= now);
+            if !overdue {
                 continue;
             }
+            let step = self.sweep_one(index, clients);
             let stream = &mut self.streams[index];
-            let count = stream.handed_out;
-            stream.cutter.take(self.peeker.seen(count));
-            self.take_out(index, count, count);
+            if step == Step::Progress {
+                // Its readiness may have been used up.
+                stream.waiting_since = Some(now);
+            } else if step == Step::Idle && !stream.log_is_busy {
+                let count = stream.handed_out;
+                stream.cutter.take(self.peeker.seen(count));
+                self.take_out(index, count, count);
+            }
         }
     }
 
     /// Where the log is.
-    pub(crate) fn log_mark(&self) -> Option<LogMark> {
-        self.log.as_ref().and_then(JsonFile::mark)
+    pub(crate) fn log_mark(&mut self) -> Option<LogMark> {
+        self.log.as_mut().and_then(Log::mark)
     }
 
     /// Send a new client the beginnings of unfinished lines, which are not in the log yet.
@@ -175,8 +196,14 @@ impl Output {
     /// Read everything that is there now, writers or not.
     pub(crate) fn sweep(&mut self, clients: &Clients) {
         for index in 0..self.streams.len() {
-            let _ = (0..SWEEP).find(|_| self.step(index, clients) != Step::Progress);
+            self.sweep_one(index, clients);
         }
+    }
+
+    /// Steps until there are no more; [`Step::Progress`] if there still may be.
+    fn sweep_one(&mut self, index: usize, clients: &Clients) -> Step {
+        let steps = (0..SWEEP).map(|_| self.step(index, clients));
+        steps.into_iter().find(|step| *step != Step::Progress).unwrap_or(Step::Progress)
     }
 
     /// One stream has ended: log the unfinished line.
@@ -189,7 +216,9 @@ impl Output {
         let count = stream.handed_out;
         if let Some(log) = &mut self.log {
             let rest = self.peeker.seen(count);
-            stream.cutter.finish(rest, |piece| log.push(stream.source.stream, &piece));
+            let by = log::last_words();
+            stream.cutter.finish(rest, |piece| log.push_by(stream.source.stream, &piece, by));
+            stream.log_is_busy = false;
             log.flush();
         }
         self.take_out(index, count, count);
@@ -197,7 +226,7 @@ impl Output {
     }
 
     /// Nothing more will be read: log the unfinished lines, and close the log.
-    pub(crate) fn close(&mut self) -> Option<JsonFile> {
+    pub(crate) fn close(&mut self) -> Option<Closed> {
         for index in 0..self.streams.len() {
             let fd = self.streams[index].source.fd.get_ref();
             // The buffer must hold what `finish` expects there.
@@ -205,12 +234,33 @@ impl Output {
             self.streams[index].handed_out = self.streams[index].handed_out.min(seen);
             self.finish(index);
         }
-        self.log.take()
+        self.log.take().map(Log::close)
     }
 }
 
 impl StreamState {
     fn new(source: Source) -> Self {
-        Self { source, cutter: Cutter::default(), handed_out: 0, waiting_since: None, ended: false }
+        Self {
+            source,
+            cutter: Cutter::default(),
+            handed_out: 0,
+            waiting_since: None,
+            log_is_busy: false,
+            ended: false,
+        }
     }
+
+    /// When to look at it again though nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        let pause = if self.log_is_busy { log::TRY_AGAIN } else { LINGER };
+        self.waiting_since.map(|since| since + pause)
+    }
+}
+
+/// How many bytes are in a stream's pipe.
+fn peek(peeker: &mut Peeker, stream: &StreamState, last_error: &mut Option<String>) -> usize {
+    peeker.peek(stream.source.fd.get_ref()).unwrap_or_else(|error| {
+        *last_error = Some(error.to_string());
+        0
+    })
 }

@@ -3,23 +3,17 @@
 //! The format is nerdctl's, which is Docker's (`nerdctl pkg/logging/jsonfile`, moby `daemon/logger/jsonfilelog`): one JSON
 //! object a line, `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.123456789Z"}`. Times never repeat or go
 //! back within a second, so a reader that goes on after the last time it saw misses nothing.
-//!
-//! Rotated files are `<file>.<n>`, the highest number being the newest; a new one gets a higher number than any that is
-//! there (nerdctl's logger counts up as well, but begins at 1 again in every process and overwrites).
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
-use jiff::Timestamp;
-
+use super::Counters;
+use super::clock::{Clock, Time, TimeText};
+use super::rotation::{self, Compressor};
 use crate::frames::{LogMark, Stream};
 use crate::go_json;
-use crate::lines::Piece;
 use crate::log_config::JsonFileOptions;
 
 /// A write buffer above this is given back to the system after use.
@@ -27,7 +21,7 @@ const KEEP_BUFFER: usize = 128 * 1024;
 
 /// The log of one container.
 #[derive(Debug)]
-pub(crate) struct JsonFile {
+pub(super) struct JsonFile {
     options: JsonFileOptions,
     file: Option<File>,
     /// Bytes in the current file.
@@ -37,27 +31,20 @@ pub(crate) struct JsonFile {
     /// Encoded entries that are not written yet.
     batch: Vec<u8>,
     batch_entries: u64,
-    clock: Clock,
-    /// The time of the line that is being written in parts, for stdout and stderr.
-    line_times: [Time; 2],
+    times: TimeText,
+    /// `,"attrs":{…}` of every entry, as it is written; often empty.
+    attributes: Vec<u8>,
+    compressor: Compressor,
     /// Lost entries that the log does not tell of yet.
     untold: u64,
-    pub(crate) counters: Counters,
-}
-
-/// What [`crate::frames::Stats`] tells about the log.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) entries: u64,
-    pub(crate) lost: u64,
-    pub(crate) rotations: u64,
-    pub(crate) last_error: Option<String>,
+    pub(super) counters: Counters,
 }
 
 impl JsonFile {
     /// Not open yet.
-    pub(crate) fn new(options: JsonFileOptions) -> Self {
+    pub(super) fn new(options: JsonFileOptions) -> Self {
         let limit = options.max_size;
+        let attributes = encode_attributes(&options);
         Self {
             options,
             file: None,
@@ -65,21 +52,22 @@ impl JsonFile {
             limit,
             batch: Vec::new(),
             batch_entries: 0,
-            clock: Clock::default(),
-            line_times: [Time::default(); 2],
+            times: TimeText::default(),
+            attributes,
+            compressor: Compressor::default(),
             untold: 0,
             counters: Counters::default(),
         }
     }
 
     /// The file's path.
-    pub(crate) fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.options.path
     }
 
     /// Open or create the file, and cut off half an entry that a killed writer may have left at its end: its bytes are
     /// still in the FIFO, and nerdctl's reader stops at what is no JSON.
-    pub(crate) fn open(&mut self) -> io::Result<()> {
+    pub(super) fn open(&mut self) -> io::Result<()> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -97,20 +85,15 @@ impl JsonFile {
     }
 
     /// Where the file ends.
-    pub(crate) fn mark(&self) -> Option<LogMark> {
+    pub(super) fn mark(&self) -> Option<LogMark> {
         let metadata = self.file.as_ref()?.metadata().ok()?;
         Some(LogMark { inode: metadata.ino(), offset: metadata.len() })
     }
 
     /// Add an entry to the batch.
-    pub(crate) fn push(&mut self, stream: Stream, piece: &Piece<'_>) {
-        let line_time = &mut self.line_times[stream as usize];
-        if !piece.continues {
-            *line_time = self.clock.now();
-        }
-        let time = *line_time;
+    pub(super) fn push(&mut self, stream: Stream, bytes: &[u8], time: Time) {
         let start = self.batch.len();
-        self.encode(stream, piece.bytes, time);
+        self.encode(stream, bytes, time);
         let before = self.size + length(start);
         if before > 0 && self.size + length(self.batch.len()) > self.limit {
             self.rotate_before(start);
@@ -119,7 +102,7 @@ impl JsonFile {
     }
 
     /// Write the batch, with one system call. What cannot be written is counted and forgotten.
-    pub(crate) fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         self.write(&batch);
         batch.clear();
@@ -134,8 +117,10 @@ impl JsonFile {
         go_json::escape(&mut self.batch, bytes);
         self.batch.extend_from_slice(b"\",\"stream\":\"");
         self.batch.extend_from_slice(stream.as_str().as_bytes());
-        self.batch.extend_from_slice(b"\",\"time\":\"");
-        self.clock.format(&mut self.batch, time);
+        self.batch.push(b'"');
+        self.batch.extend_from_slice(&self.attributes);
+        self.batch.extend_from_slice(b",\"time\":\"");
+        self.times.write(&mut self.batch, time);
         self.batch.extend_from_slice(b"\"}\n");
     }
 
@@ -171,8 +156,7 @@ impl JsonFile {
             self.untold
         );
         // `flush` has taken the batch out, so it is free for the note.
-        let time = self.clock.now();
-        self.encode(Stream::Stderr, text.as_bytes(), time);
+        self.encode(Stream::Stderr, text.as_bytes(), Clock::default().now());
         let note = std::mem::take(&mut self.batch);
         self.append(&note).map_err(|unwritten| Unwritten { kept: 0, ..unwritten })?;
         self.untold = 0;
@@ -229,28 +213,35 @@ impl JsonFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let path = &self.options.path;
-        let older = rotated(path)?;
-        if self.options.max_files == Some(1) {
-            fs::remove_file(path)?;
-        } else {
-            let number = older.iter().map(|file| file.number).max().unwrap_or(0) + 1;
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
-            fs::rename(path, name)?;
-        }
-        if let Some(most) = self.options.max_files {
-            // The current file and the one just renamed are not in `older`.
-            let keep = most.saturating_sub(2);
-            for file in &older[..older.len().saturating_sub(keep)] {
-                // A file that stays is found again the next time.
-                let _ = fs::remove_file(&file.path);
-            }
+        rotation::put_aside(&self.options.path, self.options.max_files)?;
+        if self.options.compress {
+            self.compressor.wake(&self.options.path);
         }
         self.file = None;
         self.size = 0;
         self.open()
     }
+
+    /// Wait until rotated files are compressed.
+    pub(super) fn settle(self) {
+        self.compressor.finish(&self.options.path);
+    }
+}
+
+/// `,"attrs":{"key":"value"}`, where dockerd has it (moby `daemon/logger/jsonfilelog/jsonlog`).
+fn encode_attributes(options: &JsonFileOptions) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in &options.attributes {
+        out.extend_from_slice(if out.is_empty() { b",\"attrs\":{\"" } else { b",\"" });
+        go_json::escape(&mut out, name.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        go_json::escape(&mut out, value.as_bytes());
+        out.push(b'"');
+    }
+    if !out.is_empty() {
+        out.push(b'}');
+    }
+    out
 }
 
 /// An append that failed.
@@ -258,39 +249,6 @@ struct Unwritten {
     /// Bytes that are in the file: whole lines.
     kept: usize,
     source: io::Error,
-}
-
-/// A rotated file.
-#[derive(Debug)]
-struct Rotated {
-    path: PathBuf,
-    number: u64,
-    modified: SystemTime,
-}
-
-/// All `<path>.<n>`, oldest first.
-fn rotated(path: &Path) -> io::Result<Vec<Rotated>> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(Vec::new());
-    };
-    let mut prefix = OsString::from(name);
-    prefix.push(".");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let number = file_name
-            .as_bytes()
-            .strip_prefix(prefix.as_bytes())
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| digits.parse::<u64>().ok());
-        if let Some(number) = number {
-            let modified = entry.metadata()?.modified()?;
-            found.push(Rotated { path: entry.path(), number, modified });
-        }
-    }
-    found.sort_by_key(|file| (file.modified, file.number));
-    Ok(found)
 }
 
 /// The offset behind the last newline.
@@ -319,81 +277,28 @@ fn count_lines(bytes: &[u8]) -> u64 {
     length(bytes.iter().filter(|byte| **byte == b'\n').count())
 }
 
-/// Seconds and nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Time {
-    second: i64,
-    nanosecond: u32,
-}
-
-/// Wall-clock times that do not repeat, and their text; the text of a second is made once.
-#[derive(Debug, Default)]
-struct Clock {
-    last: Time,
-    text_of: i64,
-    text: String,
-}
-
-impl Clock {
-    fn now(&mut self) -> Time {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let second = i64::try_from(since_epoch.as_secs()).unwrap_or_default();
-        self.after(Time { second, nanosecond: since_epoch.subsec_nanos() })
-    }
-
-    /// `now`, or a nanosecond after the last time if that is not before `now`; a clock that was set back is believed.
-    fn after(&mut self, now: Time) -> Time {
-        let set_back = self.last.second - now.second > 1;
-        self.last = if now > self.last || set_back { now } else { self.last.next() };
-        self.last
-    }
-
-    /// RFC 3339 in UTC without trailing zeros, as Go's `RFC3339Nano`.
-    fn format(&mut self, out: &mut Vec<u8>, time: Time) {
-        if self.text.is_empty() || self.text_of != time.second {
-            let second = Timestamp::from_second(time.second).unwrap_or(Timestamp::UNIX_EPOCH);
-            self.text = second.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-            self.text_of = time.second;
-        }
-        out.extend_from_slice(self.text.as_bytes());
-        if time.nanosecond > 0 {
-            let mut digits = *b".000000000";
-            let mut rest = time.nanosecond;
-            for digit in digits[1..].iter_mut().rev() {
-                *digit += u8::try_from(rest % 10).unwrap_or_default();
-                rest /= 10;
-            }
-            let end = digits.iter().rposition(|digit| *digit != b'0').unwrap_or_default();
-            out.extend_from_slice(&digits[..=end]);
-        }
-        out.push(b'Z');
-    }
-}
-
-impl Time {
-    fn next(self) -> Self {
-        if self.nanosecond < 999_999_999 {
-            Self { nanosecond: self.nanosecond + 1, ..self }
-        } else {
-            Self { second: self.second + 1, nanosecond: 0 }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+
+    use jiff::Timestamp;
 
     use super::*;
 
+    fn options(path: &Path, max_size: u64, max_files: Option<usize>) -> JsonFileOptions {
+        let attributes = std::collections::BTreeMap::new();
+        JsonFileOptions { path: path.to_owned(), max_size, max_files, compress: false, attributes }
+    }
+
     fn log(path: &Path, max_size: u64, max_files: Option<usize>) -> JsonFile {
-        let mut log = JsonFile::new(JsonFileOptions { path: path.to_owned(), max_size, max_files });
+        let mut log = JsonFile::new(options(path, max_size, max_files));
         log.open().unwrap();
         log
     }
 
     fn push(log: &mut JsonFile, text: &str) {
-        log.push(Stream::Stdout, &Piece { bytes: text.as_bytes(), continues: false });
+        log.push(Stream::Stdout, text.as_bytes(), Clock::default().now());
     }
 
     fn texts(path: &Path) -> Vec<String> {
@@ -414,10 +319,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c-json.log");
         let mut log = log(&path, 1_000_000, None);
-        log.push(Stream::Stdout, &Piece { bytes: b"<hi>\n", continues: false });
-        log.push(Stream::Stderr, &Piece { bytes: b"part", continues: false });
-        log.push(Stream::Stdout, &Piece { bytes: b"other\n", continues: false });
-        log.push(Stream::Stderr, &Piece { bytes: b" end\n", continues: true });
+        let mut clock = Clock::default();
+        log.push(Stream::Stdout, b"<hi>\n", clock.now());
+        log.push(Stream::Stderr, b"part", clock.now());
         assert_eq!(fs::read(&path).unwrap(), b"", "nothing is written before the flush");
         log.flush();
         let text = fs::read_to_string(&path).unwrap();
@@ -434,32 +338,43 @@ mod tests {
                 .unwrap()
                 .to_owned()
         };
-        assert_eq!(time(lines[1]), time(lines[3]), "parts of a line have one time");
+        assert!(lines[1].starts_with(r#"{"log":"part","stream":"stderr","time":"20"#));
         assert!(time(lines[0]).parse::<Timestamp>().unwrap() < time(lines[1]).parse().unwrap());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(log.mark().unwrap().offset, length(text.len()));
     }
 
     #[test]
-    fn times_are_gos_and_do_not_repeat() {
-        let mut clock = Clock::default();
-        let mut text = |second, nanosecond| {
-            let mut out = Vec::new();
-            clock.format(&mut out, Time { second, nanosecond });
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(text(1_767_323_045, 123_456_789), "2026-01-02T03:04:05.123456789Z");
-        assert_eq!(text(1_767_323_045, 120_000_000), "2026-01-02T03:04:05.12Z");
-        assert_eq!(text(1_767_323_045, 0), "2026-01-02T03:04:05Z");
-        assert_eq!(text(1_767_323_046, 1), "2026-01-02T03:04:06.000000001Z");
+    fn attributes_stand_where_docker_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c-json.log");
+        let attributes =
+            [("a".to_owned(), "1".to_owned()), ("b\"".to_owned(), "<".to_owned())].into();
+        let mut log = JsonFile::new(JsonFileOptions { attributes, ..options(&path, 1000, None) });
+        push(&mut log, "x\n");
+        log.flush();
+        let text = fs::read_to_string(&path).unwrap();
+        let start = r#"{"log":"x\n","stream":"stdout","attrs":{"a":"1","b\"":"\u003c"},"time":"2"#;
+        assert!(text.starts_with(start), "{text}");
+    }
 
-        let mut clock = Clock::default();
-        let now = Time { second: 100, nanosecond: 999_999_999 };
-        assert_eq!(clock.after(now), now);
-        assert_eq!(clock.after(now), Time { second: 101, nanosecond: 0 });
-        assert_eq!(clock.after(now), Time { second: 101, nanosecond: 1 });
-        let back = Time { second: 50, nanosecond: 0 };
-        assert_eq!(clock.after(back), back);
+    #[test]
+    fn rotated_files_are_compressed_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c-json.log");
+        let mut log =
+            JsonFile::new(JsonFileOptions { compress: true, ..options(&path, 200, Some(3)) });
+        for number in 0..6 {
+            push(&mut log, &format!("{number:064}\n"));
+            log.flush();
+        }
+        log.settle();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["c-json.log", "c-json.log.4.gz", "c-json.log.5.gz"]);
     }
 
     #[test]
@@ -479,12 +394,9 @@ mod tests {
         assert_eq!(log.counters.entries, 10);
         // One entry has about 125 bytes, so one fits into 200.
         assert_eq!(texts(&path), [format!("{:064}\n", 9)]);
-        let names: Vec<String> = rotated(&path)
-            .unwrap()
-            .iter()
-            .map(|file| file.path.extension().unwrap().to_str().unwrap().into())
-            .collect();
-        assert_eq!(names, ["15", "16"]);
+        let numbers: Vec<u64> =
+            rotation::rotated(&path).unwrap().iter().map(|file| file.number).collect();
+        assert_eq!(numbers, [15, 16]);
         assert_eq!(texts(&dir.path().join("c-json.log.16")), [format!("{:064}\n", 8)]);
         assert!(dir.path().join("c-json.log.txt").exists());
     }
@@ -499,7 +411,7 @@ mod tests {
                 push(&mut log, "a line that is long enough to fill a file of one hundred bytes\n");
             }
             log.flush();
-            assert_eq!(rotated(&path).unwrap().len(), backups);
+            assert_eq!(rotation::rotated(&path).unwrap().len(), backups);
             assert_eq!(texts(&path).len(), 1);
             assert_eq!(log.counters.rotations, 4);
         }
@@ -525,11 +437,7 @@ mod tests {
     #[test]
     fn a_full_disk_loses_lines_and_says_how_many() {
         // /dev/full takes nothing, as a disk without space.
-        let mut log = JsonFile::new(JsonFileOptions {
-            path: "/dev/full".into(),
-            max_size: 1_000_000,
-            max_files: None,
-        });
+        let mut log = JsonFile::new(options(Path::new("/dev/full"), 1_000_000, None));
         log.file = Some(OpenOptions::new().append(true).open("/dev/full").unwrap());
         push(&mut log, "one\n");
         push(&mut log, "two\n");
