@@ -14,6 +14,7 @@ pub mod remove;
 pub mod resize;
 pub mod resolve;
 pub mod size;
+pub mod spec;
 pub mod start;
 pub mod state;
 pub mod stop;
@@ -38,17 +39,23 @@ pub enum NetworkMode {
     Host,
     /// A namespace of its own with nothing but loopback.
     None,
+    /// Networks that a user made, by name or id; the first gives the way out.
+    Networks(Vec<String>),
+    /// Another container's network namespace: its name or id.
+    Container(String),
 }
 
 impl NetworkMode {
-    /// Docker's spelling, which is nerdctl's too.
+    /// Whether the container gets interfaces of its own beside loopback, and so ports that can be published.
     #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Host => "host",
-            Self::None => "none",
-        }
+    pub fn has_own_interfaces(&self) -> bool {
+        matches!(self, Self::Bridge | Self::Networks(_))
+    }
+
+    /// Whether its network namespace is nobody else's.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        !matches!(self, Self::Host | Self::Container(_))
     }
 }
 
@@ -118,6 +125,8 @@ pub struct ContainerSpec {
     pub auto_remove: bool,
     /// Networks.
     pub network: NetworkMode,
+    /// Ports, names and addresses.
+    pub networking: spec::networking::Networking,
     /// Log driver.
     pub log_driver: LogDriver,
     /// Options of the log driver (`max-size`, `max-file`).
@@ -270,6 +279,17 @@ pub struct Container {
     pub stop_signal: Signal,
     /// Seconds of grace; −1 for ever; `None` = 10.
     pub stop_timeout: Option<i64>,
+}
+
+impl Container {
+    /// Whether CNI gives it its networks, in the way of nerdctl.
+    #[must_use]
+    pub fn has_cni_networks(&self) -> bool {
+        let special = ["host", "none"].contains(&self.network_mode.as_str())
+            || self.network_mode.starts_with("container:")
+            || self.network_mode.starts_with("ns:");
+        matches!(self.owner, Owner::Nerdctld | Owner::Nerdctl) && !special
+    }
 }
 
 /// Where logs can be read.

@@ -161,6 +161,33 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// The container's networks could not be set up, for a reason of ours; the class is the cause's.
+    #[error("failed to set up container networking")]
+    NetworkSetup {
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The container whose network is to be shared does not run.
+    #[error(
+        "cannot join network namespace of a non running container: container {container} is {status}"
+    )]
+    CannotJoin {
+        /// Its name.
+        container: String,
+        /// What it does instead.
+        status: &'static str,
+    },
+    /// The container whose network is to be shared does not exist.
+    #[error("joining network namespace of container")]
+    JoinMissing {
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A container cannot share its own network with itself.
+    #[error("cannot join own network namespace")]
+    JoinItself,
     /// The container belongs to a pod.
     #[error(
         "cannot {verb} container {container}: it belongs to the Kubernetes pod {namespace}/{pod}, which the kubelet manages; use kubectl delete pod --namespace {namespace} {pod}"
@@ -189,6 +216,21 @@ pub enum Error {
     /// Bad detach keys on attach.
     #[error("Invalid detach keys ({0}) provided")]
     InvalidDetachKeys(String),
+
+    // --- networks
+    /// Nothing has that name or id.
+    #[error("network {0} not found")]
+    NetworkNotFound(String),
+    /// A name or the start of an id that several networks share.
+    #[error("network {typed} is ambiguous ({matches} matches found based on {basis})")]
+    AmbiguousNetwork {
+        /// As typed.
+        typed: String,
+        /// How many.
+        matches: usize,
+        /// `name` or `ID prefix`.
+        basis: &'static str,
+    },
 
     // --- images
     /// A reference that is not one.
@@ -300,6 +342,7 @@ impl Error {
             | Self::PullAccessDenied { .. }
             | Self::ManifestNotFound { .. }
             | Self::NoMatchingManifest { .. }
+            | Self::NetworkNotFound(_)
             | Self::AmbiguousImage(_) => Class::NotFound,
             Self::AmbiguousContainer(_)
             | Self::EmptyContainerRef
@@ -310,11 +353,14 @@ impl Error {
             | Self::NoStreamSelected
             | Self::InvalidDetachKeys(_)
             | Self::InvalidReference(_)
+            | Self::AmbiguousNetwork { .. }
+            | Self::JoinItself
             | Self::BadContent(_) => Class::Invalid,
             Self::NameInUse { .. }
             | Self::NotRunning(_)
             | Self::StartPaused
             | Self::StartRemoving
+            | Self::CannotJoin { .. }
             | Self::AttachPaused(_)
             | Self::AttachRestarting(_)
             | Self::CannotRemove { .. }
@@ -323,7 +369,9 @@ impl Error {
             | Self::LogsOfDead
             | Self::ImageInUse { .. } => Class::Conflict,
             Self::NotModified => Class::NotModified,
-            Self::CannotKill { source, .. } | Self::CannotStop { source, .. } => source.class(),
+            Self::CannotKill { source, .. }
+            | Self::CannotStop { source, .. }
+            | Self::NetworkSetup { source } => source.class(),
             Self::Unsupported { .. } | Self::LogsUnreadable => Class::NotImplemented,
             Self::ReservedImageName => Class::Forbidden,
             Self::Unauthorized(_) => Class::Unauthorized,
@@ -331,9 +379,10 @@ impl Error {
             Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => {
                 Class::Unavailable
             }
-            Self::TooManyRequests(_) | Self::Networking { .. } | Self::Failed { .. } => {
-                Class::Internal
-            }
+            Self::TooManyRequests(_)
+            | Self::Networking { .. }
+            | Self::JoinMissing { .. }
+            | Self::Failed { .. } => Class::Internal,
         }
     }
 

@@ -31,7 +31,7 @@ pub use hooks::HookCalls;
 pub use host::{CgroupManager, CgroupVersion, HostFacts};
 pub use user::ImageFiles;
 
-use crate::containers::{ContainerSpec, NetworkMode};
+use crate::containers::ContainerSpec;
 use crate::{Error, Result};
 
 /// The version of the specification that every runtime in use understands.
@@ -122,7 +122,7 @@ fn annotations(input: &SpecInput<'_>) -> HashMap<String, String> {
 /// Docker's kernel parameters (moby `daemon/oci_linux.go`, `withCommonOptions`): in a network of its own a container
 /// may open low ports and ping without privileges. The domain name has no field that every runtime knows.
 fn sysctls(input: &SpecInput<'_>) -> HashMap<String, String> {
-    let own_network = input.container.network != NetworkMode::Host;
+    let own_network = input.container.network.is_private();
     let host = input.host;
     let domainname = input.container.domainname.as_str();
     [

@@ -9,6 +9,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use names::ContainerId;
@@ -33,10 +34,20 @@ pub struct ContainerFiles {
     pub hostname: PathBuf,
 }
 
+impl ContainerFiles {
+    /// Nothing to mount.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { hosts: PathBuf::new(), resolv_conf: PathBuf::new(), hostname: PathBuf::new() }
+    }
+}
+
 impl Networks {
     /// Makes the files that a new container gets mounted; its state directory must exist.
     ///
-    /// With [`NetworkMode::Container`] nothing is made: the files are those of the other container.
+    /// `further` are hosts beside those of [`Container::extra_hosts`]: they are not announced, but stand in the part of
+    /// the hosts file that stays. With [`NetworkMode::Container`] nothing is made: the files are those of the other
+    /// container.
     ///
     /// # Errors
     /// Lock and I/O errors.
@@ -44,8 +55,11 @@ impl Networks {
         &self,
         container: &Container,
         dns: &DnsSettings,
+        further: &[(String, IpAddr)],
     ) -> Result<ContainerFiles> {
         let (store, container, dns) = (self.store.clone(), container.clone(), dns.clone());
+        let further: String =
+            further.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
         blocking(move || {
             let owner: ContainerId = match &container.mode {
                 NetworkMode::Container(other) => other.parse().map_err(|_| {
@@ -67,7 +81,7 @@ impl Networks {
                 }
                 NetworkMode::Cni(_) | NetworkMode::None => (Network::Own, String::new()),
             };
-            hosts.allocate(&owner, host_text.as_bytes())?;
+            hosts.allocate(&owner, format!("{host_text}{further}").as_bytes())?;
             state.write_resolv_conf(
                 &ResolvConf::for_container(&host_resolv_conf()?, &dns, network).render(),
             )?;

@@ -11,6 +11,7 @@
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
+//! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
 //! | `interop` | nerdctl, ctr and a Kubernetes pod on the same containerd |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
@@ -33,6 +34,7 @@ mod images;
 mod interop;
 mod lists;
 mod logs;
+mod ports;
 mod refused;
 mod resilience;
 mod rig;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         attach::TESTS,
         lists::TESTS,
         events::TESTS,
+        ports::TESTS,
         cli::TESTS,
         unsupported::TESTS,
         startup::TESTS,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use names::ContainerId;
 use nerdctl_store::state_dir::{ExitRecord, Run};
 
-use super::{Container, Owner};
+use super::Container;
 use crate::{Engine, Error, Result};
 
 /// A run that was found, not seen: its pid could not be learned.
@@ -49,7 +49,7 @@ impl Engine {
 
     /// The run has ended: give its addresses, rules and ports back, unless another run has begun.
     pub(crate) async fn release_networks(&self, container: &Container, run: Run) -> Result<()> {
-        if !has_cni_networks(container) {
+        if !container.has_cni_networks() {
             return Ok(());
         }
         let attached = self.attached(&container.id).await?;
@@ -63,7 +63,7 @@ impl Engine {
     /// The container goes: take whatever is left of its networks. What fails is logged, and the removal goes on: a
     /// broken plugin must not make containers immortal.
     pub(crate) async fn detach_networks(&self, container: &Container) {
-        if !has_cni_networks(container) {
+        if !container.has_cni_networks() {
             return;
         }
         let outcome = match self.attached(&container.id).await {
@@ -90,11 +90,4 @@ impl Engine {
         networking::Container::from_labels(id.as_str(), &labels)
             .map_err(|error| Error::failed(doing(), error))
     }
-}
-
-fn has_cni_networks(container: &Container) -> bool {
-    let special = ["host", "none"].contains(&container.network_mode.as_str())
-        || container.network_mode.starts_with("container:")
-        || container.network_mode.starts_with("ns:");
-    matches!(container.owner, Owner::Nerdctld | Owner::Nerdctl) && !special
 }

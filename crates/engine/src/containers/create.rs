@@ -14,6 +14,7 @@
 //! | mark | – |
 
 mod draft;
+mod network;
 
 use std::sync::Arc;
 
@@ -23,10 +24,10 @@ use names::{ContainerId, ContainerName, Platform};
 use nerdctl_store::StoreError;
 use nerdctl_store::labels::keys;
 use nerdctl_store::labels::values::LogConfig;
-use nerdctl_store::state_dir::{NetworkConfig, StateDir};
+use nerdctl_store::state_dir::{NetworkConfig, PortWish, StateDir};
 
 use super::record::READY;
-use super::{ContainerSpec, Created, Phase, name_generator};
+use super::{ContainerSpec, Created, NetworkMode, Phase, name_generator};
 use crate::images::ResolvedImage;
 use crate::oci::{Effective, ImageFiles};
 use crate::undo::Undo;
@@ -45,8 +46,9 @@ impl Engine {
         let image = self.image_for_create(&spec.image, spec.platform.as_ref()).await?;
         let effective = Effective::merge(&spec, &image.config)?;
         let files = self.image_files(&effective.user, &image).await?;
+        let network = self.network_plan(&spec).await?;
         let id = new_id()?;
-        let mut draft = Draft::new(self, id, spec, image, effective);
+        let mut draft = Draft::new(self, id, spec, network, image, effective);
         match draft.spec.name.clone() {
             Some(name) => self.make(&mut draft, &name, &files).await?,
             None => self.make_with_any_name(&mut draft, &files).await?,
@@ -198,12 +200,17 @@ impl Engine {
     /// The state directory with its log and ports, and the files that tell the container its place in the network.
     async fn make_files(&self, draft: &Draft) -> Result<()> {
         let state = self.store().state_dir(&self.settings().namespace, &draft.id);
-        let log_config = draft.log_config_file();
+        let (log_config, ports) = (draft.log_config_file(), draft.port_wishes());
         let doing = || format!("make the files of container {}", draft.id);
-        let made = blocking(&doing(), move || fill_state_dir(&state, log_config.as_ref())).await?;
+        let fill = move || fill_state_dir(&state, log_config.as_ref(), &ports);
+        let made = blocking(&doing(), fill).await?;
         made.map_err(|error| Error::failed(doing(), error))?;
         let container = draft.network_identity();
-        let made = self.networks().prepare_files(&container, &draft.labels.dns).await;
+        if matches!(draft.spec.network, NetworkMode::Container(_)) {
+            return Ok(());
+        }
+        let further = &draft.network.further_hosts;
+        let made = self.networks().prepare_files(&container, &draft.labels.dns, further).await;
         made.map(drop).map_err(|error| Error::failed(doing(), error))
     }
 
@@ -270,11 +277,18 @@ fn new_id() -> Result<ContainerId> {
 }
 
 /// The files that nerdctl expects beside a container that has never run.
-fn fill_state_dir(state: &StateDir, log_config: Option<&LogConfig>) -> nerdctl_store::Result<()> {
+fn fill_state_dir(
+    state: &StateDir,
+    log_config: Option<&LogConfig>,
+    ports: &[PortWish],
+) -> nerdctl_store::Result<()> {
     state.create()?;
     if let Some(config) = log_config {
         state.write_log_config(config)?;
         state.create_log_file()?;
+    }
+    if !ports.is_empty() {
+        state.set_port_wishes(ports)?;
     }
     state.set_network_config(&NetworkConfig::default())
 }

@@ -37,7 +37,7 @@ pub const READY: &str = "nerdctld.ready";
 /// Kubernetes' CRI keeps where the log is in an extension of this name.
 const CRI_METADATA: &str = "io.cri-containerd.container.metadata";
 /// More exposed ports than this of one container are not listed.
-const MAX_PORTS: usize = 1000;
+pub(crate) const MAX_PORTS: usize = 1000;
 /// In the spec of a pod's container: whose network it shares.
 const CRI_SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
@@ -89,7 +89,7 @@ pub fn summary(
         state: State::created(),
         network_mode: view.network_mode(),
         endpoints: view.endpoints(),
-        ports: exposed(view.exposed_ports()),
+        ports: view.ports(),
         mounts: view.mounts(),
         tty: if ours { facts.tty } else { view.spec.process.terminal },
         open_stdin: facts.open_stdin,
@@ -187,6 +187,12 @@ impl<'a> View<'a> {
                 ..Endpoint::default()
             })
             .collect()
+    }
+
+    /// Exposed ones; releases of nerdctl before 2.1.3 said in a label which are published.
+    fn ports(&self) -> Vec<Port> {
+        let published = self.nerdctl.legacy_ports.iter().cloned().map(Port::from);
+        with_exposed(published.collect(), exposed(self.exposed_ports()))
     }
 
     fn exposed_ports(&self) -> &[String] {
@@ -329,6 +335,18 @@ fn exposed(texts: &[String]) -> Vec<Port> {
         host: None,
     };
     specs.flat_map(PortSpec::each).take(MAX_PORTS).map(port).collect()
+}
+
+/// Published ports, and those exposed ones that are not published.
+pub(crate) fn with_exposed(mut published: Vec<Port>, exposed: Vec<Port>) -> Vec<Port> {
+    let is_new = |port: &Port| {
+        !published.iter().any(|known| {
+            known.container_port == port.container_port && known.protocol == port.protocol
+        })
+    };
+    let more: Vec<Port> = exposed.into_iter().filter(is_new).collect();
+    published.extend(more);
+    published
 }
 
 fn mount_point(mount: &labels::values::MountPoint) -> MountPoint {

@@ -4,6 +4,8 @@
 //! before the first byte. The networks are attached inside `Tasks.Create`, by the OCI hook of our own binary, so that
 //! nerdctl and containerd can start the container in the same way while no daemon runs.
 
+pub(super) mod network;
+
 use containerd::classify::{StartFailure, start_failure};
 use containerd::tasks::{CreateTask, TaskStatus};
 use jiff::Timestamp;
@@ -19,6 +21,13 @@ use crate::{Engine, Error, Result};
 /// How the runtime's answer names a failed network set-up: our hook's own first words.
 const HOOK_FAILED: &str = "error running createRuntime hook";
 
+/// How our hook's own words begin, and what the runtime and containerd put behind them.
+const HOOK_SAYS: &str = "stderr: nerdctld: ";
+const BEHIND: [&str; 2] = [": unknown", "\n"];
+
+/// Exit code of a container that could not be started for a reason that is not its program (moby `daemon/start.go`).
+const NOT_STARTED: u32 = 128;
+
 impl Engine {
     /// Start it.
     ///
@@ -33,17 +42,19 @@ impl Engine {
             Phase::Removing | Phase::Dead => return Err(Error::StartRemoving),
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
-        let started = match container.owner {
-            Owner::Nerdctld => self.start_ours(&guard, &container).await,
-            _ => self.start_foreign(&container).await,
+        let started = match self.prepare_network(&container).await {
+            Err(error) => Err(error),
+            Ok(()) if container.owner == Owner::Nerdctld => {
+                self.start_ours(&guard, &container).await
+            }
+            Ok(()) => self.start_foreign(&container).await,
         };
         let error = match started {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        if let Error::StartFailed { exit_code, message } = &error {
+        if let Some(fact) = failed_start(&error) {
             self.forget_failed_run(&container).await;
-            let fact = Fact::StartFailed { code: u32::from(*exit_code), message: message.clone() };
             self.inventory().tell(&container.id, fact).await;
         }
         drop(guard);
@@ -249,7 +260,7 @@ impl Engine {
             return self.containerd_error("start the container", error);
         }
         if error.message().contains(HOOK_FAILED) {
-            return Error::Networking { source: error.message().to_owned().into() };
+            return Error::Networking { source: hooks_words(error.message()).into() };
         }
         let (exit_code, hint) = match start_failure(&error) {
             StartFailure::NoSuchProgram | StartFailure::MountMismatch => (127, ""),
@@ -259,5 +270,53 @@ impl Engine {
             StartFailure::Other => (128, ""),
         };
         Error::StartFailed { message: format!("{}{hint}", error.message()), exit_code }
+    }
+}
+
+/// What the failure of a start means for the container's state; nothing where the request was at fault.
+fn failed_start(error: &Error) -> Option<Fact> {
+    match error {
+        Error::StartFailed { exit_code, message } => {
+            Some(Fact::StartFailed { code: u32::from(*exit_code), message: message.clone() })
+        }
+        Error::Networking { .. }
+        | Error::NetworkSetup { .. }
+        | Error::CannotJoin { .. }
+        | Error::JoinMissing { .. }
+        | Error::JoinItself => {
+            Some(Fact::StartFailed { code: NOT_STARTED, message: error.message() })
+        }
+        _ => None,
+    }
+}
+
+/// The hook's words in the runtime's; all of them if it said nothing.
+fn hooks_words(message: &str) -> String {
+    let Some((_, said)) = message.rsplit_once(HOOK_SAYS) else { return message.to_owned() };
+    let mut said = said.trim_end();
+    while let Some(shorter) = BEHIND.iter().find_map(|tail| said.strip_suffix(tail)) {
+        said = shorter.trim_end();
+    }
+    said.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hooks_words_are_found_in_the_runtimes() {
+        let words = "driver failed: Bind for 0.0.0.0:80 failed: port is already allocated";
+        for message in [
+            format!(
+                "OCI runtime create failed: error running createRuntime hook #0: exit status 1, stdout: , stderr: nerdctld: {words}\n: unknown"
+            ),
+            format!(
+                "error running createRuntime hook #0: exit status 1, stdout: , stderr: nerdctld: {words}: unknown"
+            ),
+        ] {
+            assert_eq!(hooks_words(&message), words);
+        }
+        assert_eq!(hooks_words("error running hook: killed"), "error running hook: killed");
     }
 }

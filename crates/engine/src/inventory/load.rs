@@ -146,7 +146,11 @@ impl Reader {
             }
         }
         if !ports.is_empty() {
-            container.ports = ports;
+            let exposed = std::mem::take(&mut container.ports)
+                .into_iter()
+                .map(|port| Port { host: None, ..port })
+                .collect();
+            container.ports = record::with_exposed(ports, exposed);
         }
         (container, files)
     }

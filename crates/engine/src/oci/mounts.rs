@@ -42,6 +42,8 @@ pub(super) fn mounts(input: &SpecInput<'_>) -> Built<Vec<Mount>> {
     ];
     let binds = binds
         .into_iter()
+        // One that shares another's network gets them at its start.
+        .filter(|(_, source)| !source.as_os_str().is_empty())
         .map(|(destination, source)| mount(destination, "bind", source, &["bind", "rprivate"]));
     defaults.chain(binds).collect()
 }

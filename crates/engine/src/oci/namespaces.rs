@@ -12,6 +12,7 @@ use crate::containers::NetworkMode;
 pub(super) fn namespaces(network: &NetworkMode, host: &HostFacts) -> Built<Vec<LinuxNamespace>> {
     use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     let mut kinds = vec![Pid, Ipc, Uts, Mount];
+    // Another container's is written in at the start, when its path is known.
     if *network != NetworkMode::Host {
         kinds.push(Network);
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::host::tests::facts;
 use super::*;
-use crate::containers::{LogDriver, Recorded};
+use crate::containers::{LogDriver, NetworkMode, Recorded};
 use crate::images::ImageConfig;
 
 /// A request that says nothing but the image.
@@ -34,6 +34,7 @@ pub(crate) fn container() -> ContainerSpec {
         stop_timeout: None,
         auto_remove: false,
         network: NetworkMode::Bridge,
+        networking: crate::containers::spec::networking::Networking::default(),
         log_driver: LogDriver::JsonFile,
         log_options: BTreeMap::new(),
         console_size: None,
@@ -51,6 +52,14 @@ pub(crate) fn image() -> ImageConfig {
     }
 }
 
+fn label(network: &NetworkMode) -> &str {
+    match network {
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        _ => "bridge",
+    }
+}
+
 fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> Result<Spec> {
     let id = "0123456789abcdef".repeat(4).parse().unwrap();
     let state = PathBuf::from("/var/lib/nerdctl/1935db59/containers/default/0123");
@@ -60,7 +69,7 @@ fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> 
         env: vec!["PATH=/usr/sbin:/sbin".into()],
     };
     let annotations = BTreeMap::from([
-        ("nerdctl/networks".to_owned(), format!("[\"{}\"]", container.network.as_str())),
+        ("nerdctl/networks".to_owned(), format!("[\"{}\"]", label(&container.network))),
         ("nerdctl/domainname".to_owned(), String::new()),
     ]);
     runtime_spec(&SpecInput {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use containerd::Client;
+use engine::containers::spec::networking::Networking;
 use engine::containers::{ContainerSpec, LogDriver, NetworkMode, Recorded};
 use engine::{Engine, Settings};
 use sha2::{Digest, Sha256};
@@ -167,6 +168,7 @@ pub(crate) fn request() -> ContainerSpec {
         stop_timeout: None,
         auto_remove: false,
         network: NetworkMode::None,
+        networking: Networking::default(),
         log_driver: LogDriver::JsonFile,
         log_options: std::collections::BTreeMap::new(),
         console_size: None,

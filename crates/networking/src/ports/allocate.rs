@@ -123,7 +123,7 @@ fn first_free(
             Ok(socket) => return Ok((port, socket)),
             // What a program has may be free in the next number; what the kernel cannot do will not.
             Err(errno @ Errno::ADDRINUSE) => {
-                refusal = Some(transport.refusal(address, port, errno))
+                refusal = Some(transport.refusal(address, port, errno));
             }
             Err(errno) => return Err(transport.refusal(address, port, errno)),
         }

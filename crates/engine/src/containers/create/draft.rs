@@ -8,9 +8,11 @@ use containerd::messages::RuncOptions;
 use names::{ContainerId, Namespace, Platform};
 use nerdctl_store::labels::values::LogConfig;
 use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
+use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
 use networking::hook::{HookEvent, HookSettings};
 
+use super::network::{NetworkPlan, dns, port_wishes};
 use crate::containers::record::{FACTS, Facts, LABELS, ManifestFact, REQUEST};
 use crate::containers::{ContainerSpec, LogDriver, NetworkMode};
 use crate::images::ResolvedImage;
@@ -30,16 +32,23 @@ pub(super) struct Draft {
     namespace: Namespace,
     /// nerdctl's labels.
     pub(super) labels: ContainerLabels,
+    /// Its place in the network.
+    pub(super) network: NetworkPlan,
 }
 
 impl Draft {
     pub(super) fn new(
         engine: &Engine,
         id: ContainerId,
-        spec: ContainerSpec,
+        mut spec: ContainerSpec,
+        network: NetworkPlan,
         image: ResolvedImage,
         effective: Effective,
     ) -> Self {
+        if let Some(joined) = &network.joined {
+            spec.hostname = Some(joined.hostname.clone()).filter(|name| !name.is_empty());
+            spec.domainname.clone_from(&joined.domainname);
+        }
         let namespace = engine.settings().namespace.clone();
         let place = Place {
             namespace: namespace.as_str(),
@@ -48,13 +57,21 @@ impl Draft {
             containerd_address: &engine.settings().containerd_address,
             host_name: &engine.host().hostname,
         };
-        let labels = labels(&id, &spec, &image, &effective, &place);
-        Self { id, spec, image, effective, namespace, labels }
+        let labels = labels(&id, &spec, &network, &image, &effective, &place);
+        Self { id, spec, image, effective, namespace, labels, network }
     }
 
     /// Docker's warnings (moby `daemon/create.go`).
     pub(super) fn warnings(&self, host: &Platform) -> Vec<String> {
-        self.platform_warning(host).into_iter().chain(self.volumes_warning()).collect()
+        let warnings = [self.platform_warning(host), self.volumes_warning(), self.ports_warning()];
+        warnings.into_iter().flatten().collect()
+    }
+
+    /// moby `daemon/daemon_unix.go`, `verifyPlatformContainerSettings`.
+    fn ports_warning(&self) -> Option<String> {
+        let discarded =
+            self.spec.network == NetworkMode::Host && !self.spec.networking.publish.is_empty();
+        discarded.then(|| "Published ports are discarded when using host network mode".to_owned())
     }
 
     fn platform_warning(&self, host: &Platform) -> Option<String> {
@@ -87,11 +104,16 @@ impl Draft {
 
     /// The container as its networks know it.
     pub(super) fn network_identity(&self) -> networking::Container {
-        let mode = match self.spec.network {
-            NetworkMode::Bridge => networking::NetworkMode::Cni(self.labels.networks.clone()),
+        let networks = self.labels.networks.clone();
+        let mode = match &self.spec.network {
+            NetworkMode::Bridge | NetworkMode::Networks(_) => {
+                networking::NetworkMode::Cni(networks)
+            }
             NetworkMode::Host => networking::NetworkMode::Host,
             NetworkMode::None => networking::NetworkMode::None,
+            NetworkMode::Container(typed) => networking::NetworkMode::Container(typed.clone()),
         };
+        let extra_hosts = self.network.extra_hosts.iter();
         networking::Container {
             namespace: self.namespace.clone(),
             id: self.id.clone(),
@@ -99,10 +121,12 @@ impl Draft {
             hostname: self.labels.hostname.clone(),
             domainname: self.labels.domainname.clone(),
             mode,
-            extra_hosts: std::collections::BTreeMap::new(),
-            ip: None,
-            ip6: None,
-            mac_address: None,
+            extra_hosts: extra_hosts
+                .map(|(name, address)| (name.clone(), address.to_string()))
+                .collect(),
+            ip: self.labels.ip.clone(),
+            ip6: self.labels.ip6.clone(),
+            mac_address: self.labels.mac_address.clone(),
         }
     }
 
@@ -156,11 +180,12 @@ impl Draft {
 
     fn oci_spec(&self, engine: &Engine, files: &ImageFiles) -> Result<oci_spec::runtime::Spec> {
         let state = engine.store().state_dir(&self.namespace, &self.id);
-        let files_of_container = ContainerFiles {
+        let own = ContainerFiles {
             hosts: engine.store().hosts(&self.namespace).hosts_path(&self.id),
             resolv_conf: state.resolv_conf_path(),
             hostname: state.hostname_path(),
         };
+        let files_of_container = self.network.files(&self.spec, own);
         oci::runtime_spec(&SpecInput {
             id: &self.id,
             namespace: &self.namespace,
@@ -179,6 +204,11 @@ impl Draft {
     fn exposed_ports(&self) -> Vec<String> {
         let all = self.image.config.exposed_ports.iter().chain(&self.spec.exposed_ports);
         all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The ports to publish, for the hook.
+    pub(super) fn port_wishes(&self) -> Vec<PortWish> {
+        port_wishes(&self.spec, &self.exposed_ports())
     }
 
     fn facts(&self) -> Facts {
@@ -219,10 +249,14 @@ struct Place<'a> {
 fn labels(
     id: &ContainerId,
     spec: &ContainerSpec,
+    network: &NetworkPlan,
     image: &ResolvedImage,
     effective: &Effective,
     place: &Place<'_>,
 ) -> ContainerLabels {
+    let networking = &spec.networking;
+    let address = |ip: std::net::IpAddr| ip.to_string();
+    let extra_hosts = network.extra_hosts.iter();
     let default_hostname =
         if spec.network == NetworkMode::Host { place.host_name } else { id.short() };
     let (log_uri, log_config) = match spec.log_driver {
@@ -238,7 +272,12 @@ fn labels(
         hostname: spec.hostname.clone().unwrap_or_else(|| default_hostname.to_owned()),
         domainname: spec.domainname.clone(),
         state_dir: place.state_dir.display().to_string(),
-        networks: vec![spec.network.as_str().to_owned()],
+        networks: network.networks.clone(),
+        extra_hosts: extra_hosts.map(|(name, address)| format!("{name}:{address}")).collect(),
+        ip: networking.ipv4.map(address),
+        ip6: networking.ipv6.map(address),
+        mac_address: networking.mac_address.clone(),
+        dns: dns(networking),
         log_uri: Some(log_uri),
         log_config: Some(log_config),
         platform: image.platform.to_string(),

@@ -160,6 +160,9 @@ pub(in crate::api) fn create(
     if version < v(48) {
         gateway_priority_is_ignored(request);
     }
+    if version >= v(52) {
+        warnings.extend(empty_port_bindings_are_deprecated(request));
+    }
     Ok(warnings)
 }
 
@@ -302,6 +305,20 @@ fn gateway_priority_is_ignored(request: &mut ContainerCreateRequest) {
     {
         endpoint.gw_priority = 0;
     }
+}
+
+/// From 1.52 on; before, nobody was told that an empty list means any free port.
+fn empty_port_bindings_are_deprecated(request: &ContainerCreateRequest) -> Option<String> {
+    let bindings = request.host_config.as_ref()?.port_bindings.as_ref()?;
+    let is_empty = |list: &Option<Vec<_>>| list.as_ref().is_none_or(Vec::is_empty);
+    let ports: Vec<&str> =
+        bindings.iter().filter(|(_, list)| is_empty(list)).map(|(port, _)| port.as_str()).collect();
+    (!ports.is_empty()).then(|| {
+        format!(
+            "Following container port(s) have an empty list of port-bindings: {}. Such bindings will be discarded in a future version.",
+            ports.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! understood (501, by name), and only then build the spec, in which impossible things cannot be said.
 
 mod fields;
+mod networking;
 pub(in crate::api::containers) mod recorded;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use docker_wire::containers::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse};
 use docker_wire::decode;
 use docker_wire::host_config::{HostConfig, RestartPolicy};
-use engine::containers::{ContainerSpec, LogDriver, NetworkMode};
+use engine::containers::{ContainerSpec, LogDriver};
 use engine::oci::{CgroupVersion, HostFacts};
 use names::{ByteSize, ContainerName, PortSpec};
 use nerdctl_store::labels::is_reserved_key;
@@ -62,16 +63,19 @@ struct Identity<'a> {
 
 /// The engine's words for a request in the newest form.
 fn spec(
-    request: ContainerCreateRequest,
+    mut request: ContainerCreateRequest,
     identity: &Identity<'_>,
     facts: &HostFacts,
 ) -> Result<ContainerSpec, ApiError> {
+    networking::complete(&mut request);
     let Some(config) = &request.config else {
         return Err(bad("config cannot be empty in order to create a container").into());
     };
     let no_host = HostConfig::default();
     let host = request.host_config.as_ref().unwrap_or(&no_host);
     validate(config, host)?;
+    networking::validate(&request, config, host)?;
+    let ports_and_names = networking::networking(&request, config, host)?;
     if let Some(field) = fields::not_understood(&request, facts) {
         return Err(engine::Error::unsupported(field).into());
     }
@@ -97,7 +101,8 @@ fn spec(
         stop_signal: optional(&config.stop_signal).map(parse).transpose()?,
         stop_timeout: config.stop_timeout,
         auto_remove: host.auto_remove,
-        network: network_mode(&host.network_mode),
+        network: networking::network_mode(&request, config, host),
+        networking: ports_and_names,
         log_driver,
         log_options: log_options(host, log_driver)?,
         console_size: console_size(config, host)?,
@@ -185,15 +190,6 @@ fn checked_keys(
         Some(reserved) => Err(bad(format!(
             "invalid {what} {reserved:?}: its prefix is reserved for containerd, Kubernetes and nerdctl"
         ))),
-    }
-}
-
-/// Others were refused before.
-fn network_mode(mode: &str) -> NetworkMode {
-    match mode {
-        "host" => NetworkMode::Host,
-        "none" => NetworkMode::None,
-        _ => NetworkMode::Bridge,
     }
 }
 

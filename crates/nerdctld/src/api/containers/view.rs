@@ -91,10 +91,20 @@ fn status_text(state: &domain::State, now: Timestamp) -> String {
 
 /// Published and exposed ports while it runs, none otherwise.
 fn port_list(container: &Container) -> Vec<PortSummary> {
-    if !container.state.phase.has_process() {
+    if !shows_ports(container) {
         return Vec::new();
     }
-    container.ports.iter().map(port_summary).collect()
+    let mut ports: Vec<PortSummary> = container.ports.iter().map(port_summary).collect();
+    ports.sort_by(|a, b| {
+        let key = |port: &PortSummary| (port.private_port, port.protocol.clone(), port.public_port);
+        key(a).cmp(&key(b)).then_with(|| a.ip.cmp(&b.ip))
+    });
+    ports
+}
+
+/// Ports are an endpoint's: a container has none in the host's network, in another container's, or without one.
+fn shows_ports(container: &Container) -> bool {
+    container.state.phase.has_process() && container.has_cni_networks()
 }
 
 fn port_summary(port: &domain::Port) -> PortSummary {
@@ -110,7 +120,7 @@ fn port_summary(port: &domain::Port) -> PortSummary {
 /// Ports by their name; `null` for those that are exposed only.
 fn port_map(container: &Container) -> PortMap {
     let mut map = PortMap::new();
-    if !container.state.phase.has_process() {
+    if !shows_ports(container) {
         return map;
     }
     for port in &container.ports {
@@ -122,6 +132,27 @@ fn port_map(container: &Container) -> PortMap {
         }
     }
     map
+}
+
+/// With what was asked for in addition, which only the request tells.
+fn networks_as_asked(
+    container: &Container,
+    recorded: Option<&Recorded>,
+) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = networks(container);
+    let Some(recorded) = recorded else { return networks };
+    for (name, shown) in &mut networks {
+        let asked = &recorded.networking_config.endpoints_config;
+        let default = (name == "bridge").then(|| asked.get("default")).flatten();
+        let Some(asked) = asked.get(name).or(default) else { continue };
+        shown.ipam_config.clone_from(&asked.ipam_config);
+        shown.gw_priority = asked.gw_priority;
+        if ["host", "none"].contains(&name.as_str()) && asked.endpoint_id.is_empty() {
+            // It has no interface that could have it, and is shown all the same.
+            shown.mac_address.clone_from(&asked.mac_address);
+        }
+    }
+    networks
 }
 
 /// Never empty where there is a network: clients look for the id also of what is stopped.
@@ -177,6 +208,9 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         .split_first()
         .map(|(path, args)| (path.clone(), args.to_vec()))
         .unwrap_or_default();
+    let networks = networks_as_asked(container, recorded.as_ref());
+    // The sandbox is the other container's.
+    let shares = container.network_mode.starts_with("container:");
     let snapshot = Some(RootFsSnapshot { name: container.snapshotter.clone() });
     ContainerInspect {
         id: container.id.to_string(),
@@ -200,14 +234,14 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         config: config(details, recorded),
         network_settings: NetworkSettings {
             // One container, one sandbox: there is no other thing that could have an id.
-            sandbox_id: if details.sandbox_key.is_empty() {
+            sandbox_id: if details.sandbox_key.is_empty() || shares {
                 String::new()
             } else {
                 container.id.to_string()
             },
-            sandbox_key: details.sandbox_key.clone(),
+            sandbox_key: if shares { String::new() } else { details.sandbox_key.clone() },
             ports: port_map(container),
-            networks: networks(container),
+            networks,
             ..NetworkSettings::default()
         },
         ..ContainerInspect::default()
@@ -270,6 +304,7 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
         attach_stderr: sent.attach_stderr,
         healthcheck: sent.healthcheck,
         args_escaped: sent.args_escaped,
+        network_disabled: sent.network_disabled,
         volumes: sent.volumes,
         stop_timeout: sent.stop_timeout,
         ..derived

@@ -105,6 +105,28 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             "failed to set up container networking: no bridge",
         ),
         (
+            Error::NetworkSetup { source: Box::new(Error::NetworkNotFound(text("mine"))) },
+            404,
+            "failed to set up container networking: network mine not found",
+        ),
+        (
+            Error::CannotJoin { container: text("web"), status: "exited" },
+            409,
+            "cannot join network namespace of a non running container: container web is exited",
+        ),
+        (
+            Error::JoinMissing { source: Box::new(Error::NoSuchContainer(text("web"))) },
+            500,
+            "joining network namespace of container: No such container: web",
+        ),
+        (Error::JoinItself, 400, "cannot join own network namespace"),
+        (Error::NetworkNotFound(text("mine")), 404, "network mine not found"),
+        (
+            Error::AmbiguousNetwork { typed: text("ab"), matches: 2, basis: "ID prefix" },
+            400,
+            "network ab is ambiguous (2 matches found based on ID prefix)",
+        ),
+        (
             Error::ManagedByKubernetes {
                 verb: "stop",
                 container: text("c"),

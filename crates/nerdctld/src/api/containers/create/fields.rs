@@ -10,6 +10,7 @@ use docker_wire::host_config::HostConfig;
 use docker_wire::networks::EndpointSettings;
 use engine::oci::HostFacts;
 
+use super::networking::{is_user_defined, mode};
 use super::recorded::{SHM_SIZE, cgroup_namespace};
 
 /// How far a field is understood.
@@ -55,6 +56,7 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("ArgsEscaped", Any),
     ("Image", Any),
     ("WorkingDir", Any),
+    ("NetworkDisabled", Any),
     ("Entrypoint", Any),
     ("Labels", Any),
     ("StopSignal", Any),
@@ -66,12 +68,8 @@ static ACCEPTED: &[(&str, Use)] = &[
         Only(|given| ["json-file", "none"].contains(&given.host.log_config.driver.as_str())),
     ),
     ("HostConfig.LogConfig.Config", Any), // each option is judged where it is read
-    (
-        "HostConfig.NetworkMode",
-        Only(|given| {
-            ["bridge", "default", "host", "none"].contains(&given.host.network_mode.as_str())
-        }),
-    ),
+    ("HostConfig.NetworkMode", Any),
+    ("HostConfig.PortBindings", Any),
     ("HostConfig.RestartPolicy.Name", Only(|given| given.host.restart_policy.name == "no")),
     // Clients before 25.0 sent a count without a policy.
     (
@@ -81,6 +79,11 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("HostConfig.AutoRemove", Any),
     ("HostConfig.ConsoleSize", Any),
     ("HostConfig.Annotations", Any),
+    ("HostConfig.Dns", Any),
+    ("HostConfig.DnsOptions", Any),
+    ("HostConfig.DnsSearch", Any),
+    ("HostConfig.ExtraHosts", Any),
+    ("HostConfig.PublishAllPorts", Any),
     (
         "HostConfig.CgroupnsMode",
         Only(|given| given.host.cgroupns_mode == cgroup_namespace(given.facts)),
@@ -101,6 +104,11 @@ static ACCEPTED: &[(&str, Use)] = &[
     // Every negative number is "no limit" (moby `container_routes.go`).
     ("HostConfig.PidsLimit", Only(|given| given.host.pids_limit.is_some_and(|limit| limit < 0))),
     ("NetworkingConfig.EndpointsConfig", Any), // judged endpoint by endpoint
+    ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", Any),
+    ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", Any),
+    ("NetworkingConfig.EndpointsConfig.*.MacAddress", Any),
+    // With one network there is nothing to choose from.
+    ("NetworkingConfig.EndpointsConfig.*.GwPriority", Any),
 ];
 
 fn is(list: &Option<Vec<String>>, word: &str) -> bool {
@@ -141,7 +149,6 @@ fn understood(field: &str, given: &Given<'_>) -> bool {
 /// Words say more than the name of the field.
 fn with_value(field: String, host: &HostConfig) -> String {
     let value = match field.as_str() {
-        "HostConfig.NetworkMode" => &host.network_mode,
         "HostConfig.LogConfig.Type" => &host.log_config.driver,
         "HostConfig.RestartPolicy.Name" => &host.restart_policy.name,
         "HostConfig.Runtime" => &host.runtime,
@@ -162,38 +169,48 @@ fn empty_but_meant(host: &HostConfig) -> Option<String> {
     wishes.into_iter().find(|(wished, _)| *wished).map(|(_, field)| field.to_owned())
 }
 
-/// An endpoint of another network than the mode's, or one with settings.
+/// An endpoint that does not go with the mode, or a setting of one. A container that shares another's network ignores
+/// them, as in Docker.
 fn endpoint(request: &ContainerCreateRequest, host: &HostConfig) -> Option<String> {
     const FIELD: &str = "NetworkingConfig.EndpointsConfig";
-    let mode = if ["", "default"].contains(&host.network_mode.as_str()) {
-        "bridge"
-    } else {
-        &host.network_mode
-    };
+    let mode = mode(host);
     let endpoints = &request.networking_config.as_ref()?.endpoints_config;
+    if mode.starts_with("container:") {
+        return None;
+    }
+    let only = endpoints.len() == 1;
     endpoints.iter().find_map(|(name, settings)| {
-        if name != mode && !(name == "default" && mode == "bridge") {
+        let goes_with_mode = name == mode
+            || (name == "default" && mode == "bridge")
+            || (is_user_defined(name) && is_user_defined(mode));
+        if !goes_with_mode {
             return Some(format!("{FIELD}.{name}"));
         }
-        endpoint_setting(settings).map(|setting| format!("{FIELD}.{name}.{setting}"))
+        endpoint_setting(settings, only && name_means_mode(name, mode))
+            .map(|setting| format!("{FIELD}.{name}.{setting}"))
     })
 }
 
+fn name_means_mode(name: &str, mode: &str) -> bool {
+    name == mode || (name == "default" && mode == "bridge")
+}
+
 /// A setting of an endpoint that a client chose. What a daemon fills in (addresses, ids, names) is ignored: tools send
-/// back what they inspected.
-fn endpoint_setting(settings: &EndpointSettings) -> Option<&'static str> {
+/// back what they inspected. Addresses are the container's, as with nerdctl, so they go with its `only` network.
+fn endpoint_setting(settings: &EndpointSettings, only: bool) -> Option<&'static str> {
     let ipam = settings.ipam_config.clone().unwrap_or_default();
     let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    // Without an endpoint id it was not a daemon that filled it in.
+    let has_mac = !settings.mac_address.is_empty() && settings.endpoint_id.is_empty();
     let chosen = [
-        (!ipam.ipv4_address.is_empty(), "IPAMConfig.IPv4Address"),
-        (!ipam.ipv6_address.is_empty(), "IPAMConfig.IPv6Address"),
+        (!only && !ipam.ipv4_address.is_empty(), "IPAMConfig.IPv4Address"),
+        (!only && !ipam.ipv6_address.is_empty(), "IPAMConfig.IPv6Address"),
         (!ipam.link_local_ips.is_empty(), "IPAMConfig.LinkLocalIPs"),
         (has(&settings.links), "Links"),
         (has(&settings.aliases), "Aliases"),
         (settings.driver_opts.as_ref().is_some_and(|options| !options.is_empty()), "DriverOpts"),
-        (settings.gw_priority != 0, "GwPriority"),
-        // Without an endpoint id it was not a daemon that filled it in.
-        (!settings.mac_address.is_empty() && settings.endpoint_id.is_empty(), "MacAddress"),
+        (!only && settings.gw_priority != 0, "GwPriority"),
+        (!only && has_mac, "MacAddress"),
     ];
     chosen.into_iter().find(|(chosen, _)| *chosen).map(|(_, setting)| setting)
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use engine::containers::NetworkMode;
+
 use super::*;
 
 fn facts() -> HostFacts {

@@ -128,11 +128,6 @@ fn defaults_spelled_out_are_no_wishes() {
 #[test]
 fn wishes_are_named_with_what_tells_more() {
     for (body, expected) in [
-        (json!({"HostConfig": {"NetworkMode": "mine"}}), "HostConfig.NetworkMode \"mine\""),
-        (
-            json!({"HostConfig": {"NetworkMode": "container:x"}}),
-            "HostConfig.NetworkMode \"container:x\"",
-        ),
         (
             json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}),
             "HostConfig.RestartPolicy.Name \"always\"",
@@ -155,8 +150,8 @@ fn wishes_are_named_with_what_tells_more() {
             "NetworkingConfig.EndpointsConfig.bridge.Aliases",
         ),
         (
-            json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:0a:04:00:02"}}}}),
-            "NetworkingConfig.EndpointsConfig.bridge.MacAddress",
+            json!({"HostConfig": {"NetworkMode": "mine"}, "NetworkingConfig": {"EndpointsConfig": {"mine": {}, "z": {"MacAddress": "02:42:0a:04:00:02"}}}}),
+            "NetworkingConfig.EndpointsConfig.z.MacAddress",
         ),
         (
             json!({"HostConfig": {"NetworkMode": "host"}, "NetworkingConfig": {"EndpointsConfig": {"bridge": {}}}}),

@@ -1,0 +1,3 @@
+//! Parts of [`super::ContainerSpec`], one file each.
+
+pub mod networking;
