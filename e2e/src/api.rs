@@ -181,6 +181,12 @@ impl Api {
         Ok(Container { api: self.clone(), id, name: name.to_owned() })
     }
 
+    /// A container that somebody else made; it is removed when the value is dropped.
+    #[must_use]
+    pub fn adopt(&self, id: &str, name: &str) -> Container {
+        Container { api: self.clone(), id: id.to_owned(), name: name.to_owned() }
+    }
+
     /// Creates and starts a container that runs a shell script without a network.
     ///
     /// # Errors

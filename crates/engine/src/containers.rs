@@ -1,9 +1,11 @@
 //! Containers: the domain types. One operation, one file in `containers/`.
 
+pub mod archive;
 pub mod attach;
 pub mod attachment;
 pub mod create;
 pub mod exit;
+pub mod export;
 pub mod inspect;
 pub mod kill;
 pub mod list;

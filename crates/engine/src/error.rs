@@ -232,6 +232,42 @@ pub enum Error {
         basis: &'static str,
     },
 
+    // --- files of a container
+    /// Nothing is at the path.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchPath {
+        /// As typed.
+        path: String,
+        /// As typed.
+        container: String,
+    },
+    /// A path that goes on behind a file.
+    #[error("lstat {0}: not a directory")]
+    NotADirectory(String),
+    /// An archive is to be unpacked into what is no directory.
+    #[error("extraction point is not a directory")]
+    NotAnExtractionPoint,
+    /// The container cannot write to its root, so neither can we.
+    #[error("container rootfs is marked read-only")]
+    ReadOnlyRoot,
+    /// The container cannot write to that mount, so neither can we.
+    #[error("mounted volume is marked read-only")]
+    ReadOnlyVolume,
+    /// A directory is to replace something else, or the other way round, and the client does not want that.
+    #[error("{0}")]
+    CannotOverwrite(String),
+    /// What a client sent is no archive, or one that leads out of the directory.
+    #[error("{0}")]
+    BadArchive(String),
+    /// Export of what is going away.
+    #[error("You cannot export container {container} {reason}")]
+    CannotExport {
+        /// Its id.
+        container: String,
+        /// In Docker's words.
+        reason: &'static str,
+    },
+
     // --- images
     /// A reference that is not one.
     #[error("{0}")]
@@ -343,6 +379,7 @@ impl Error {
             | Self::ManifestNotFound { .. }
             | Self::NoMatchingManifest { .. }
             | Self::NetworkNotFound(_)
+            | Self::NoSuchPath { .. }
             | Self::AmbiguousImage(_) => Class::NotFound,
             Self::AmbiguousContainer(_)
             | Self::EmptyContainerRef
@@ -352,6 +389,11 @@ impl Error {
             | Self::StartFailed { .. }
             | Self::NoStreamSelected
             | Self::InvalidDetachKeys(_)
+            | Self::NotADirectory(_)
+            | Self::NotAnExtractionPoint
+            | Self::ReadOnlyRoot
+            | Self::ReadOnlyVolume
+            | Self::BadArchive(_)
             | Self::InvalidReference(_)
             | Self::AmbiguousNetwork { .. }
             | Self::JoinItself
@@ -367,6 +409,7 @@ impl Error {
             | Self::RemovalInProgress(_)
             | Self::ManagedByKubernetes { .. }
             | Self::LogsOfDead
+            | Self::CannotExport { .. }
             | Self::ImageInUse { .. } => Class::Conflict,
             Self::NotModified => Class::NotModified,
             Self::CannotKill { source, .. }
@@ -382,6 +425,7 @@ impl Error {
             Self::TooManyRequests(_)
             | Self::Networking { .. }
             | Self::JoinMissing { .. }
+            | Self::CannotOverwrite(_)
             | Self::Failed { .. } => Class::Internal,
         }
     }

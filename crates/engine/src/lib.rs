@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `create_container`, `start_container`, `stop_container`, `kill_container`, `remove_container`, `wait_container` | `containers/<verb>.rs` |
 //! | `list_containers`, `inspect_container`, `resolve_container` | `containers/{list,inspect,resolve}.rs` |
+//! | `stat_container_path`, `read_container_archive`, `write_container_archive`, `export_container` | `containers/{archive,export}.rs` |
 //! | `attach_container`, `container_logs`, `resize_container` | `containers/{attach,logs,resize}.rs` |
 //! | `pull_image`, `list_images`, `inspect_image`, `remove_image` | `images/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
@@ -13,6 +14,7 @@
 //!
 //! containerd and nerdctl's files are the truth; what is in memory here is a cache that can be rebuilt at any moment.
 
+mod archive;
 pub mod containers;
 pub mod error;
 pub mod events;

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 use containerd::tasks::TaskStatus;
 use futures_util::StreamExt as _;
 
+use crate::archive::mounts;
 use crate::containers::{Owner, Phase, record};
-use crate::{Engine, Result};
+use crate::{Engine, Error, Result};
 
 /// Label of every lease that we take.
 pub const LEASE_MARK: &str = "nerdctld/lease";
@@ -34,6 +35,7 @@ impl Engine {
             ("ends of runs that nobody saw", self.work_on_ended().await),
             ("tasks that were never started", self.delete_created_tasks().await),
             ("leases of ended operations", self.drop_leases(started).await),
+            ("places for mounts", self.remove_left_places().await),
         ] {
             match outcome {
                 Ok(0) => {}
@@ -46,6 +48,17 @@ impl Engine {
             }
         }
         self.repair_the_young(started).await;
+    }
+
+    /// Containers' roots that were being put together (`archive/mounts.rs`).
+    async fn remove_left_places(&self) -> Result<usize> {
+        let run_dir = self.settings().run_dir.clone();
+        let doing = "take away what was mounted for copying";
+        let removed =
+            tokio::task::spawn_blocking(move || mounts::remove_left_places(&run_dir)).await;
+        removed
+            .map_err(|error| Error::failed(doing, error))?
+            .map_err(|error| Error::failed(doing, error))
     }
 
     /// What was too young to be told from what another daemon is making. Its name is taken until it is gone.

@@ -10,6 +10,7 @@
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `logs`, `attach` | output stored and live, input, terminals |
+//! | `archive` | files out of containers and into them, export |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
@@ -25,6 +26,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use e2e::runner::skip;
 use e2e::{Context as _, Host, Result};
 
+mod archive;
 mod attach;
 mod cli;
 mod containers;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         containers::TESTS,
         logs::TESTS,
         attach::TESTS,
+        archive::TESTS,
         lists::TESTS,
         events::TESTS,
         ports::TESTS,

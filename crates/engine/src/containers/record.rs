@@ -10,6 +10,7 @@
 
 mod details;
 mod facts;
+mod file_system;
 mod spec;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,7 @@ use nerdctl_store::labels::{self, ContainerLabels, keys};
 use super::{Container, Endpoint, LogDriver, LogSource, MountPoint, Owner, Port, State};
 pub(crate) use details::details;
 pub(crate) use facts::{Facts, ManifestFact};
+pub(crate) use file_system::FileSystem;
 use spec::SlimSpec;
 
 /// Extension: the client's request, verbatim.

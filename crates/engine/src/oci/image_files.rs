@@ -8,6 +8,8 @@
 mod detached;
 mod layers;
 
+pub(crate) use layers::split_lower;
+
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;

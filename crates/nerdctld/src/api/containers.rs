@@ -1,7 +1,8 @@
 //! `/containers`: list, inspect, and the plain changes of state.
 //!
-//! Making one is in [`create`], its streams are in [`streams`], how one looks to a client is in [`view`].
+//! Making one is in [`create`], its files are in [`archive`], its streams in [`streams`], how one looks to a client is in [`view`].
 
+pub(in crate::api) mod archive;
 pub(in crate::api) mod create;
 pub(in crate::api) mod streams;
 mod view;

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
-use crate::memory;
 use crate::rows::{Answer, Clients, LINE, Measure, Network};
 use crate::side::{Probe, Side};
+use crate::{copy, memory};
 
 /// A list of a thousand, asked for by 32 at once, may take this long.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -320,6 +320,7 @@ impl Side for Daemon {
             }
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)),
             Measure::LogRead(bytes) => Some(self.log_read_probe(bytes)?),
+            Measure::Copy(way, bytes) => Some(copy::probe(&self.api, way, bytes)?),
             Measure::Cni(_) => None,
         })
     }

@@ -263,7 +263,8 @@ impl Side for Floor {
             | Measure::MemoryBeside
             | Measure::ListHung
             | Measure::InspectHung
-            | Measure::LogRead(_) => None,
+            | Measure::LogRead(_)
+            | Measure::Copy(..) => None,
         })
     }
 }

@@ -29,6 +29,7 @@ use e2e::{Context, Result, bail, ensure};
 
 mod clock;
 mod cni;
+mod copy;
 mod crowd;
 mod daemon;
 mod floor;

@@ -86,8 +86,21 @@ pub(crate) enum Measure {
     LogWrite(usize),
     /// The log of such a container, read to its end.
     LogRead(usize),
+    /// A tree of files of this many bytes out of a running container, or into it.
+    Copy(CopyWay, usize),
     /// The CNI plugins of the default bridge alone.
     Cni(CniCommand),
+}
+
+/// Which way files are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CopyWay {
+    /// `GET archive`.
+    Out,
+    /// `PUT archive`.
+    In,
+    /// `GET export`, the image's files included.
+    Export,
 }
 
 /// How many ask at the same time, and how often each in one repetition.
@@ -150,6 +163,7 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
     rows.extend(logs(repeats, log));
+    rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
     for &size in sizes {
         rows.extend(reads(repeats, size));
         if size == 100 {
@@ -275,6 +289,24 @@ fn logs(repeats: Repeats, bytes: usize) -> Vec<Row> {
             repeat: Repeats::once(),
         },
     ]
+}
+
+fn copies(repeats: Repeats, bytes: usize) -> Vec<Row> {
+    let megabytes = bytes / 1_000_000;
+    let rows = [
+        ("cp.out", format!("`GET archive` of a tree of {megabytes} MB"), CopyWay::Out),
+        ("cp.in", format!("`PUT archive` of a tree of {megabytes} MB"), CopyWay::In),
+        ("export", format!("`GET export` of a container with {megabytes} MB"), CopyWay::Export),
+    ];
+    let row = |(name, what, way): (&str, String, CopyWay)| Row {
+        name: name.into(),
+        what,
+        unit: Unit::MegabytesPerSecond,
+        measure: Measure::Copy(way, bytes),
+        containers: 0,
+        repeat: repeats.long(),
+    };
+    rows.map(row).into()
 }
 
 fn reads(repeats: Repeats, size: usize) -> Vec<Row> {

@@ -24,6 +24,14 @@ pub(super) struct SlimSpec {
     pub(super) annotations: HashMap<String, String>,
     #[serde(deserialize_with = "or_default")]
     pub(super) linux: SlimLinux,
+    #[serde(deserialize_with = "or_default")]
+    pub(super) root: SlimRoot,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SlimRoot {
+    pub(super) readonly: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -126,7 +134,11 @@ impl SlimMount {
         self.options.iter().any(|given| given == option)
     }
 
-    fn is_bind(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
+        self.has("ro") || self.has("rro")
+    }
+
+    pub(super) fn is_bind(&self) -> bool {
         self.r#type == "bind" || self.has("bind") || self.has("rbind")
     }
 

@@ -171,7 +171,7 @@ fn follow(parts: &[OsString], at: usize, target: &Path) -> Vec<OsString> {
 }
 
 /// Directories in `lowerdir`, topmost first; a colon in a name is escaped there.
-fn split_lower(option: &str) -> Vec<PathBuf> {
+pub(crate) fn split_lower(option: &str) -> Vec<PathBuf> {
     let mut paths = vec![String::new()];
     let mut characters = option.chars();
     while let Some(character) = characters.next() {

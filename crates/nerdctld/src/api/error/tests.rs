@@ -136,6 +136,28 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             409,
             "cannot stop container c: it belongs to the Kubernetes pod n/p, which the kubelet manages; use kubectl delete pod --namespace n p",
         ),
+        (
+            Error::NoSuchPath { path: text("/x"), container: text("web") },
+            404,
+            "Could not find the file /x in container web",
+        ),
+        (Error::NotADirectory(text("/etc/passwd/")), 400, "lstat /etc/passwd/: not a directory"),
+        (Error::NotAnExtractionPoint, 400, "extraction point is not a directory"),
+        (Error::ReadOnlyRoot, 400, "container rootfs is marked read-only"),
+        (Error::ReadOnlyVolume, 400, "mounted volume is marked read-only"),
+        (
+            Error::CannotOverwrite(text(
+                "cannot overwrite non-directory \"a\" with directory \"/d\"",
+            )),
+            500,
+            "cannot overwrite non-directory \"a\" with directory \"/d\"",
+        ),
+        (Error::BadArchive(text("unexpected EOF")), 400, "unexpected EOF"),
+        (
+            Error::CannotExport { container: text("0123"), reason: "which is being removed" },
+            409,
+            "You cannot export container 0123 which is being removed",
+        ),
         (Error::NoStreamSelected, 400, "must specify at least one of 'stdout' or 'stderr'"),
         (
             Error::LogsOfDead,

@@ -1,0 +1,34 @@
+//! What a container's root consists of, for looking into it while it does not run.
+
+use super::spec::SlimSpec;
+use crate::archive::mounts::Bind;
+
+/// The root as the OCI spec describes it. Labels are not asked: an image's author may have written them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileSystem {
+    /// The container's processes cannot write to it.
+    pub(crate) read_only: bool,
+    /// Volumes, directories and files of the host, in the order in which they are mounted.
+    pub(crate) binds: Vec<Bind>,
+    /// User and group of the container's first process.
+    pub(crate) user: (u32, u32),
+}
+
+impl FileSystem {
+    /// Of this record.
+    pub(crate) fn of(record: &containerd::containers::Container) -> Self {
+        let spec = SlimSpec::of(record);
+        let binds = spec.mounts.iter().filter(|mount| mount.is_bind());
+        Self {
+            read_only: spec.root.readonly,
+            binds: binds
+                .map(|mount| Bind {
+                    source: mount.source.clone().into(),
+                    destination: mount.destination.clone().into(),
+                    read_only: mount.is_read_only(),
+                })
+                .collect(),
+            user: (spec.process.user.uid, spec.process.user.gid),
+        }
+    }
+}
