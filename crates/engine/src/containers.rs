@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod kill;
 pub mod list;
 pub mod logs;
+pub mod mounts;
 pub mod name_generator;
 pub mod record;
 pub mod remove;
@@ -137,6 +138,8 @@ pub struct ContainerSpec {
     pub console_size: Option<(u16, u16)>,
     /// Annotations for the OCI runtime; already checked against reserved keys.
     pub annotations: BTreeMap<String, String>,
+    /// What is mounted into it.
+    pub mounts: spec::mounts::MountsSpec,
     /// What inspect gives back.
     pub recorded: Recorded,
 }
@@ -338,8 +341,10 @@ pub struct ContainerDetails {
     pub log_driver: String,
     /// See `log_driver`.
     pub log_options: BTreeMap<String, String>,
-    /// Volumes the image or request declared, exposed ports of image and request.
+    /// Exposed ports of image and request.
     pub exposed_ports: Vec<String>,
+    /// Volumes that image and request declare, as typed, if we made it.
+    pub volumes: Vec<String>,
     /// Restart policy label (`always`, `on-failure:3`), empty for none.
     pub restart_policy: String,
 }

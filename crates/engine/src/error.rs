@@ -89,6 +89,12 @@ pub enum Error {
         /// Docker's reason, for example `no matching entries in passwd file`.
         reason: String,
     },
+    /// A path of the host that is to be mounted does not exist (`--mount`; with `-v` it is made).
+    #[error("invalid mount config for type \"bind\": bind source path does not exist: {0}")]
+    BindSourceMissing(String),
+    /// A volume is declared where the image has a file.
+    #[error("cannot mount volume over existing file, file exists {0}")]
+    VolumeOverFile(String),
     /// A field that this daemon does not do (yet): refused by name, never dropped.
     #[error("{what} is not supported by nerdctld{hint}")]
     Unsupported {
@@ -268,6 +274,59 @@ pub enum Error {
         reason: &'static str,
     },
 
+    // --- mounts and volumes
+    /// No volume of that name.
+    #[error("get {0}: no such volume")]
+    NoSuchVolume(String),
+    /// Containers mount it.
+    #[error("remove {volume}: volume is in use - [{}]", containers.join(", "))]
+    VolumeInUse {
+        /// As typed.
+        volume: String,
+        /// Their ids.
+        containers: Vec<String>,
+    },
+    /// There are no other drivers than `local`.
+    #[error(
+        "create {volume}: error looking up volume plugin {driver}: plugin \"{driver}\" not found"
+    )]
+    NoSuchVolumeDriver {
+        /// The volume's name.
+        volume: String,
+        /// As typed.
+        driver: String,
+    },
+    /// Somebody prunes already.
+    #[error("a prune operation is already running")]
+    PruneRunning,
+    /// The path within a volume or an image leads out of it.
+    #[error("path concatenation escapes the base directory, base: {base}, subpath: {subpath}")]
+    SubpathEscapes {
+        /// The directory.
+        base: String,
+        /// As typed.
+        subpath: String,
+    },
+    /// There is nothing at the path within a volume or an image.
+    #[error("cannot access path {path}")]
+    SubpathMissing {
+        /// All of it.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Mounts do not travel from or to the source of a bind mount.
+    #[error("path {path} is mounted on {mount} but it is not a {kind} mount")]
+    NotPropagated {
+        /// The source.
+        path: String,
+        /// The mount that it is on.
+        mount: String,
+        /// `shared`, or `shared or slave`.
+        kind: &'static str,
+    },
+
     // --- images
     /// A reference that is not one.
     #[error("{0}")]
@@ -380,10 +439,17 @@ impl Error {
             | Self::NoMatchingManifest { .. }
             | Self::NetworkNotFound(_)
             | Self::NoSuchPath { .. }
+            | Self::NoSuchVolume(_)
+            | Self::NoSuchVolumeDriver { .. }
+            | Self::SubpathMissing { .. }
             | Self::AmbiguousImage(_) => Class::NotFound,
             Self::AmbiguousContainer(_)
             | Self::EmptyContainerRef
             | Self::NoCommand
+            | Self::BindSourceMissing(_)
+            | Self::VolumeOverFile(_)
+            | Self::SubpathEscapes { .. }
+            | Self::NotPropagated { .. }
             | Self::InvalidParameter(_)
             | Self::NoSuchUser { .. }
             | Self::StartFailed { .. }
@@ -410,6 +476,8 @@ impl Error {
             | Self::ManagedByKubernetes { .. }
             | Self::LogsOfDead
             | Self::CannotExport { .. }
+            | Self::VolumeInUse { .. }
+            | Self::PruneRunning
             | Self::ImageInUse { .. } => Class::Conflict,
             Self::NotModified => Class::NotModified,
             Self::CannotKill { source, .. }

@@ -16,6 +16,7 @@ use crate::inventory::{Inventory, Reader};
 use crate::locks::Locks;
 use crate::oci::HostFacts;
 use crate::supervise::Supervisor;
+use crate::volumes::prune::PruneTurn;
 use crate::{Error, images, system};
 
 /// Everything the engine must be told; the daemon's configuration makes it.
@@ -76,6 +77,7 @@ struct Inner {
     images: images::Cache,
     image_files: crate::oci::image_files::Cache,
     system: system::Cache,
+    volume_prune: PruneTurn,
 }
 
 impl Engine {
@@ -118,6 +120,7 @@ impl Engine {
                 images: images::Cache::default(),
                 image_files: crate::oci::image_files::Cache::default(),
                 system: system::Cache::default(),
+                volume_prune: PruneTurn::default(),
                 supervisor,
                 settings,
             }),
@@ -202,6 +205,10 @@ impl Engine {
 
     pub(crate) fn system_cache(&self) -> &system::Cache {
         &self.inner.system
+    }
+
+    pub(crate) fn volume_prune(&self) -> &PruneTurn {
+        &self.inner.volume_prune
     }
 
     /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.

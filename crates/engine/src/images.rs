@@ -7,7 +7,7 @@ mod fetch;
 mod glob;
 mod inspect;
 mod labels;
-mod lease;
+pub(crate) mod lease;
 mod list;
 mod naming;
 mod progress;

@@ -9,6 +9,7 @@
 //! | `stat_container_path`, `read_container_archive`, `write_container_archive`, `export_container` | `containers/{archive,export}.rs` |
 //! | `attach_container`, `container_logs`, `resize_container` | `containers/{attach,logs,resize}.rs` |
 //! | `pull_image`, `list_images`, `inspect_image`, `remove_image` | `images/<verb>.rs` |
+//! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
 //! | `events` | `events/hub.rs` |
 //!
@@ -26,6 +27,7 @@ pub mod repair;
 pub mod supervise;
 pub mod system;
 pub mod undo;
+pub mod volumes;
 
 mod handle;
 mod random;

@@ -32,6 +32,7 @@ pub use host::{CgroupManager, CgroupVersion, HostFacts};
 pub use user::ImageFiles;
 
 use crate::containers::ContainerSpec;
+use crate::containers::mounts::MountPlan;
 use crate::{Error, Result};
 
 /// The version of the specification that every runtime in use understands.
@@ -60,6 +61,8 @@ pub struct SpecInput<'a> {
     pub image_files: &'a ImageFiles,
     /// The files of the state directory that are mounted.
     pub files: &'a ContainerFiles,
+    /// What else is mounted.
+    pub mounts: &'a [MountPlan],
     /// nerdctl's labels, repeated as annotations: hooks read these.
     pub annotations: &'a BTreeMap<String, String>,
     /// How the OCI hook is called.
@@ -107,6 +110,9 @@ fn linux(input: &SpecInput<'_>, capabilities: &oci_spec::runtime::Capabilities) 
         .set_cgroups_path(Some(cgroups_path.into()))
         .set_masked_paths(Some(security::masked_paths(host)))
         .set_readonly_paths(Some(security::readonly_paths()));
+    if let Some(propagation) = mounts::user::root_propagation(input.mounts) {
+        linux.set_rootfs_propagation(Some(propagation.to_owned()));
+    }
     if host.seccomp {
         linux.set_seccomp(Some(seccomp::default_profile(host, capabilities)?));
     }

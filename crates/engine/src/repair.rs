@@ -30,7 +30,10 @@ impl Engine {
                 return;
             }
         }
+        let run_dir = self.settings().run_dir.clone();
+        let cleared = tokio::task::spawn_blocking(move || crate::volumes::root::clear(&run_dir));
         for (what, outcome) in [
+            ("mounts of interrupted creations", Ok(cleared.await.unwrap_or(0))),
             ("half-made containers", self.remove_half_made(started).await),
             ("ends of runs that nobody saw", self.work_on_ended().await),
             ("tasks that were never started", self.delete_created_tasks().await),

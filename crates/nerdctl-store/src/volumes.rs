@@ -5,19 +5,34 @@
 //! may take long; reading takes no lock. Source: nerdctl `pkg/mountutil/volumestore/volumestore.go`.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use names::VolumeName;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, StoreError};
+use crate::error::{IoContext, Result, StoreError};
 use crate::files::{list_dir, read_optional, write_atomic};
 use crate::go_json;
-use crate::locks::{create_private_dir, lock_directory};
+use crate::labels::keys;
+use crate::locks::{FileLock, create_private_dir, lock_directory};
 
 const MODE: u32 = 0o600;
+const DATA_MODE: u32 = 0o755;
 const INDENT: &str = "    ";
+
+/// Docker's label of a volume without a name (moby `daemon/volume/service/service.go`).
+pub const DOCKER_ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// Labels of volumes that prunes may take: Docker's, and nerdctl's.
+const ANONYMOUS_LABELS: [&str; 2] = [DOCKER_ANONYMOUS, keys::ANONYMOUS_VOLUMES];
+
+/// Labels of an anonymous volume, so that Docker's prune and nerdctl's take it when nobody uses it any more.
+#[must_use]
+pub fn anonymous_labels() -> BTreeMap<String, String> {
+    ANONYMOUS_LABELS.map(|key| (key.to_owned(), String::new())).into()
+}
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +41,27 @@ pub struct Volume {
     pub name: VolumeName,
     /// The directory to mount.
     pub mountpoint: PathBuf,
-    /// Labels of the user.
-    pub labels: BTreeMap<String, String>,
+    /// Labels of the user, and nerdctl's own mark of anonymous ones; `None` if it was made without any.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
+impl Volume {
+    /// Whether nobody gave it a name. Containers' anonymous volumes carry Docker's label, and those of `nerdctl volume
+    /// create` nerdctl's.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.labels.iter().flatten().any(|(key, _)| ANONYMOUS_LABELS.contains(&key.as_str()))
+    }
+}
+
+/// The volumes' lock, held.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct LockedVolumes {
+    store: VolumeStore,
+    _lock: FileLock,
 }
 
 /// File `volume.json`; nerdctl ignores additional keys.
@@ -79,10 +113,22 @@ impl VolumeStore {
     pub fn get(&self, name: &VolumeName) -> Result<Option<Volume>> {
         let path = self.file(name);
         let Some(bytes) = read_optional(&path)? else { return Ok(None) };
+        // Nobody writes the file again, so it is as old as the volume.
+        let written = std::fs::metadata(&path).and_then(|file| file.modified());
+        let created_at = written.during("look at", &path)?;
         let file: VolumeFile = serde_json::from_slice(&bytes)
             .map_err(|source| StoreError::Malformed { path, source })?;
-        let labels = file.labels.unwrap_or_default();
-        Ok(Some(Volume { name: name.clone(), mountpoint: self.mountpoint(name), labels }))
+        let (mountpoint, labels) = (self.mountpoint(name), file.labels);
+        Ok(Some(Volume { name: name.clone(), mountpoint, labels, created_at }))
+    }
+
+    /// Takes the lock that every change of the store needs.
+    ///
+    /// # Errors
+    /// [`StoreError::LockHeld`], and I/O errors.
+    pub fn lock(&self) -> Result<LockedVolumes> {
+        let lock = lock_directory(&self.directory, self.deadline)?;
+        Ok(LockedVolumes { store: self.clone(), _lock: lock })
     }
 
     /// Makes a volume; one that exists is given back as it is, and `false` with it.
@@ -92,21 +138,9 @@ impl VolumeStore {
     pub fn create(
         &self,
         name: &VolumeName,
-        labels: &BTreeMap<String, String>,
+        labels: Option<&BTreeMap<String, String>>,
     ) -> Result<(Volume, bool)> {
-        let _lock = lock_directory(&self.directory, self.deadline)?;
-        if let Some(existing) = self.get(name)? {
-            return Ok((existing, false));
-        }
-        let mountpoint = self.mountpoint(name);
-        create_private_dir(&mountpoint)?;
-        let file = VolumeFile { labels: Some(labels.clone()).filter(|labels| !labels.is_empty()) };
-        write_atomic(
-            &self.file(name),
-            go_json::to_string_indented("volume.json", &file, INDENT)?.as_bytes(),
-            MODE,
-        )?;
-        Ok((Volume { name: name.clone(), mountpoint, labels: labels.clone() }, true))
+        self.lock()?.create(name, labels)
     }
 
     /// Removes a volume with all that is in it; absence is success. The caller has made sure that nobody mounts it.
@@ -114,8 +148,7 @@ impl VolumeStore {
     /// # Errors
     /// Lock and I/O errors.
     pub fn remove(&self, name: &VolumeName) -> Result<()> {
-        let _lock = lock_directory(&self.directory, self.deadline)?;
-        crate::files::remove_tree(&self.directory.join(name.as_str()))
+        self.lock()?.remove(name)
     }
 
     fn file(&self, name: &VolumeName) -> PathBuf {
@@ -127,6 +160,48 @@ impl VolumeStore {
     pub fn path(&self) -> &Path {
         &self.directory
     }
+}
+
+impl LockedVolumes {
+    /// [`VolumeStore::create`].
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`] for one that exists.
+    pub fn create(
+        &self,
+        name: &VolumeName,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Result<(Volume, bool)> {
+        if let Some(existing) = self.store.get(name)? {
+            return Ok((existing, false));
+        }
+        let mountpoint = self.store.mountpoint(name);
+        make_data_directory(&mountpoint)?;
+        let file = VolumeFile { labels: labels.cloned() };
+        write_atomic(
+            &self.store.file(name),
+            go_json::to_string_indented("volume.json", &file, INDENT)?.as_bytes(),
+            MODE,
+        )?;
+        let created_at = SystemTime::now();
+        Ok((Volume { name: name.clone(), mountpoint, labels: labels.cloned(), created_at }, true))
+    }
+
+    /// [`VolumeStore::remove`].
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn remove(&self, name: &VolumeName) -> Result<()> {
+        crate::files::remove_tree(&self.store.directory.join(name.as_str()))
+    }
+}
+
+/// With dockerd's mode, so that any user of a container may look into it (moby `daemon/volume/local/local.go`); nerdctl's
+/// own have 0700. On the host the directories above keep it private.
+fn make_data_directory(mountpoint: &Path) -> Result<()> {
+    create_private_dir(mountpoint)?;
+    std::fs::set_permissions(mountpoint, std::fs::Permissions::from_mode(DATA_MODE))
+        .during("open", mountpoint)
 }
 
 #[cfg(test)]
@@ -150,16 +225,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-        let (volume, created) = store.create(&name("data"), &labels).unwrap();
+        let (volume, created) = store.create(&name("data"), Some(&labels)).unwrap();
         assert!(created);
         let folder = dir.path().join("volumes/default/data");
         assert_eq!(volume.mountpoint, folder.join("_data"));
-        assert_eq!(fs::metadata(&volume.mountpoint).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&volume.mountpoint).unwrap().mode() & 0o777, 0o755);
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
         assert_eq!(
             fs::read_to_string(folder.join("volume.json")).unwrap(),
             "{\n    \"labels\": {\n        \"k\": \"v\"\n    }\n}"
         );
-        store.create(&name("plain"), &BTreeMap::new()).unwrap();
+        store.create(&name("plain"), None).unwrap();
         let plain = dir.path().join("volumes/default/plain/volume.json");
         assert_eq!(fs::read_to_string(plain).unwrap(), "{\n    \"labels\": null\n}");
     }
@@ -169,10 +245,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
-        store.create(&name("data"), &labels).unwrap();
-        let (volume, created) = store.create(&name("data"), &BTreeMap::new()).unwrap();
+        store.create(&name("data"), Some(&labels)).unwrap();
+        let (volume, created) = store.create(&name("data"), None).unwrap();
         assert!(!created);
-        assert_eq!(volume.labels, labels);
+        assert_eq!(volume.labels, Some(labels));
+    }
+
+    #[test]
+    fn anonymous_volumes_are_known_by_their_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let (made, _) = store.create(&name("anon"), Some(&anonymous_labels())).unwrap();
+        assert!(made.is_anonymous());
+        let read = store.get(&name("anon")).unwrap().unwrap();
+        assert!(read.is_anonymous());
+        assert!(!store.create(&name("plain"), None).unwrap().0.is_anonymous());
+        store.remove(&name("anon")).unwrap();
+        store.remove(&name("anon")).unwrap();
+        assert_eq!(store.get(&name("anon")).unwrap(), None);
     }
 
     #[test]
@@ -180,7 +270,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
         assert!(store.list().unwrap().is_empty());
-        store.create(&name("good"), &BTreeMap::new()).unwrap();
+        store.create(&name("good"), None).unwrap();
         fs::create_dir_all(dir.path().join("volumes/default/half")).unwrap();
         fs::create_dir_all(dir.path().join("volumes/default/bad")).unwrap();
         fs::write(dir.path().join("volumes/default/bad/volume.json"), "{").unwrap();

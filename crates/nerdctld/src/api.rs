@@ -25,6 +25,7 @@ mod routes;
 mod system;
 mod unsupported;
 mod version;
+mod volumes;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

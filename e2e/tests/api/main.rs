@@ -11,6 +11,7 @@
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive` | files out of containers and into them, export |
+//! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
@@ -36,6 +37,7 @@ mod images;
 mod interop;
 mod lists;
 mod logs;
+mod mounts;
 mod ports;
 mod refused;
 mod resilience;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         logs::TESTS,
         attach::TESTS,
         archive::TESTS,
+        mounts::TESTS,
         lists::TESTS,
         events::TESTS,
         ports::TESTS,

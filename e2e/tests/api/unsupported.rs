@@ -19,8 +19,9 @@ const FIELDS: &str = include_str!("../../fields/v1.55.json");
 /// What `docker run busybox true` of the CLI 29 sends.
 const DOCKER_RUN: &str = include_str!("../../fields/docker-run-29.json");
 
-/// Fields whose sample value dockerd refuses as well, in its own words.
-const DOCKERS_OWN_REFUSALS: &[&str] = &["HostConfig.Isolation"];
+/// Fields whose sample value dockerd refuses as well, and its own words.
+const DOCKERS_OWN_REFUSALS: &[(&str, &str)] =
+    &[("HostConfig.Isolation", "isolation"), ("HostConfig.VolumesFrom", "no such container: x")];
 
 /// Fields whose sample value may be taken. `inspect` must show it again, unless the mark says that Docker ignores it, too.
 const TAKEN: &[(&str, bool)] = &[
@@ -38,6 +39,7 @@ const TAKEN: &[(&str, bool)] = &[
     ("Config.Cmd", true),
     ("Config.ArgsEscaped", false),
     ("Config.Image", true),
+    ("Config.Volumes", true),
     ("Config.WorkingDir", true),
     ("Config.Entrypoint", true),
     ("Config.OnBuild", false),
@@ -45,6 +47,10 @@ const TAKEN: &[(&str, bool)] = &[
     ("Config.StopSignal", true),
     ("Config.StopTimeout", true),
     ("Config.Shell", false),
+    ("HostConfig.Binds", true),
+    ("HostConfig.VolumeDriver", true),
+    ("HostConfig.Mounts", true),
+    ("HostConfig.Tmpfs", true),
     ("HostConfig.AutoRemove", true),
     ("HostConfig.Annotations", true),
     ("HostConfig.ConsoleSize", true),
@@ -98,9 +104,11 @@ fn honoured_or_refused(api: &Api, field: &str, value: &Value) -> Result<()> {
     let response = api.post_json("/containers/create", &body)?;
     if response.status() != 201 {
         // A value that means nothing on Linux is the client's mistake for dockerd too.
-        let status = if DOCKERS_OWN_REFUSALS.contains(&field) { 400 } else { 501 };
+        let dockers_own = DOCKERS_OWN_REFUSALS.iter().find(|(refused, _)| *refused == field);
+        let lower = name.to_lowercase();
+        let (status, words) = dockers_own.map_or((501, lower.as_str()), |(_, words)| (400, *words));
         let message = response.expect_error(status)?;
-        let names_it = message.to_lowercase().contains(&name.to_lowercase());
+        let names_it = message.to_lowercase().contains(words);
         ensure!(names_it, "its refusal does not name it: {message}");
         return Ok(());
     }

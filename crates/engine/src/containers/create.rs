@@ -9,21 +9,26 @@
 //! |---|---|
 //! | record without mark | delete the record |
 //! | name | release it |
+//! | volumes that are missing | remove them, unless another container has found them |
 //! | state directory: log, ports, resolv.conf, hostname; the hosts entry | remove both |
 //! | at the same time the snapshot | remove it |
+//! | what the image has, copied into empty volumes | goes with the volumes |
 //! | mark | – |
 
 mod draft;
+mod image_mounts;
+mod mounts;
 mod network;
+mod volumes;
 
 use std::sync::Arc;
 
 use containerd::containers::{Container as Record, ContainerPatch};
 use containerd::{Any, Labels};
-use names::{ContainerId, ContainerName, Platform};
+use names::{ContainerId, ContainerName, Platform, VolumeName};
 use nerdctl_store::StoreError;
-use nerdctl_store::labels::keys;
 use nerdctl_store::labels::values::LogConfig;
+use nerdctl_store::labels::{ContainerLabels, keys};
 use nerdctl_store::state_dir::{NetworkConfig, PortWish, StateDir};
 
 use super::record::READY;
@@ -48,10 +53,15 @@ impl Engine {
         let files = self.image_files(&effective.user, &image).await?;
         let network = self.network_plan(&spec).await?;
         let id = new_id()?;
-        let mut draft = Draft::new(self, id, spec, network, image, effective);
+        let mut mounts = self.plan_mounts(&spec.mounts, &image.config.volumes).await?;
+        let views = mounts.views.take();
+        let mut draft = Draft::new(self, id, spec, network, image, effective, mounts);
         match draft.spec.name.clone() {
             Some(name) => self.make(&mut draft, &name, &files).await?,
             None => self.make_with_any_name(&mut draft, &files).await?,
+        }
+        if let Some(views) = views {
+            views.release().await;
         }
         self.inventory().refresh(&draft.id).await;
         Ok(Created { warnings: draft.warnings(&Platform::host()), id: draft.id })
@@ -99,9 +109,15 @@ impl Engine {
         self.make_record(draft, files, undo).await?;
         self.take_name(name, &draft.id, undo).await?;
         self.promise_to_remove(draft, undo);
-        // Both wait for disks. Each runs to its end before anything is taken back.
-        let (files, snapshot) = tokio::join!(self.make_files(draft), self.make_snapshot(draft));
-        files.and(snapshot)?;
+        let made = self.promise_to_remove_volumes(draft, undo);
+        // All wait for disks. Each runs to its end before anything is taken back.
+        let (files, volumes, snapshot) = tokio::join!(
+            self.make_files(draft),
+            self.make_volumes(draft, &made),
+            self.make_snapshot(draft)
+        );
+        let root = files.and(volumes).and(snapshot)?;
+        self.fill_volumes(draft, root).await?;
         let mut ready = ContainerPatch::default();
         ready.extensions.insert(READY.to_owned(), Any::new(READY, "true"));
         let updated = self.containerd().update_container(draft.id.as_str(), ready).await;
@@ -214,11 +230,12 @@ impl Engine {
         made.map(drop).map_err(|error| Error::failed(doing(), error))
     }
 
-    async fn make_snapshot(&self, draft: &Draft) -> Result<()> {
+    /// Gives how it is mounted.
+    async fn make_snapshot(&self, draft: &Draft) -> Result<Vec<containerd::Mount>> {
         let snapshotter = self.containerd().snapshotter(&self.settings().snapshotter);
         let chain_id = &draft.image.chain_id;
         let made = snapshotter.prepare(draft.id.as_str(), chain_id, Labels::new()).await;
-        made.map(drop).map_err(|error| {
+        made.map_err(|error| {
             if error.is_not_found() {
                 // Somebody removed the image between our look and now.
                 return Error::NoSuchImage(draft.image.name.clone());
@@ -245,6 +262,8 @@ impl Engine {
         {
             return Err(self.containerd_error(doing(), error));
         }
+        let anonymous = anonymous_volumes(found);
+        self.remove_unused_volumes(anonymous, Some(found.id.as_str())).await?;
         let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
         let name = found.labels.get(keys::NAME).and_then(|name| name.parse::<ContainerName>().ok());
         let discard_files = move || {
@@ -264,6 +283,13 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+/// Volumes that were made for a half-made container alone. Of named ones nobody knows whether they were there before.
+fn anonymous_volumes(found: &Record) -> Vec<VolumeName> {
+    let labels = found.labels.clone().into_iter().collect();
+    let labels = ContainerLabels::parse::<std::hash::RandomState>(&labels);
+    labels.anonymous_volumes.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// A random id whose short form is not a number: it becomes the host name (moby `daemon/internal/stringid`).

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use names::{Namespace, PortSpec, Signal};
 use nerdctl_store::labels::{self, ContainerLabels, keys};
 
+use super::mounts::MountPlan;
 use super::{Container, Endpoint, LogDriver, LogSource, MountPoint, Owner, Port, State};
 pub(crate) use details::details;
 pub(crate) use facts::{Facts, ManifestFact};
@@ -111,6 +112,21 @@ pub fn summary(
         id: record.id.parse().ok()?,
         owner: view.owner,
     })
+}
+
+/// What is mounted into the container of `record`, if another container can have it too: of ours as it was decided, of
+/// nerdctl's as its label says.
+pub(crate) fn mount_plans(
+    record: &containerd::containers::Container,
+    namespace: &Namespace,
+) -> Vec<MountPlan> {
+    let Some(view) = View::new(record, namespace) else { return Vec::new() };
+    if view.owner == Owner::Nerdctld {
+        return view.facts.mounts;
+    }
+    let nerdctl = &view.nerdctl;
+    let plan = |mount| MountPlan::of_label(mount, nerdctl.anonymous_volumes.contains(&mount.name));
+    nerdctl.mounts.iter().filter_map(plan).collect()
 }
 
 /// A record with everything in it decoded that summary and details need.

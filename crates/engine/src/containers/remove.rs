@@ -171,16 +171,15 @@ impl Engine {
         }
         let (store, namespace, id) =
             (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
-        let volumes = if options.volumes { self.own_volumes(container) } else { Vec::new() };
+        if options.volumes {
+            self.remove_unused_volumes(own_volumes(container), Some(container.id.as_str())).await?;
+        }
         let doing = format!("remove the files of container {id}");
         let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
             let hosts = store.hosts(&namespace);
             // Where postStop never ran the others still have its addresses.
             hosts.release(&id)?;
             hosts.delete(&id)?;
-            for volume in volumes {
-                store.volumes(&namespace).remove(&volume)?;
-            }
             store.state_dir(&namespace, &id).remove_all()
         });
         match removed.await {
@@ -189,23 +188,12 @@ impl Engine {
             Err(error) => Err(Error::failed(doing, error)),
         }
     }
+}
 
-    /// Its anonymous volumes, without those that another container mounts too (nerdctl does not look, and deletes them
-    /// under the other's feet).
-    fn own_volumes(&self, container: &Container) -> Vec<VolumeName> {
-        let snapshot = self.inventory().now();
-        let shared = |volume: &str| {
-            snapshot.entries().any(|entry| {
-                entry.container.id != container.id
-                    && entry.container.mounts.iter().any(|mount| mount.name == volume)
-            })
-        };
-        let own = container
-            .anonymous_volumes
-            .iter()
-            .filter(|volume| is_generated(volume) && !shared(volume));
-        own.filter_map(|volume| volume.parse().ok()).collect()
-    }
+/// Its anonymous volumes.
+fn own_volumes(container: &Container) -> Vec<VolumeName> {
+    let own = container.anonymous_volumes.iter().filter(|volume| is_generated(volume));
+    own.filter_map(|volume| volume.parse().ok()).collect()
 }
 
 /// A name as nerdctl and Docker give it to a volume without one. The label that lists them may come from an image's author,

@@ -4,6 +4,7 @@
 //! before the first byte. The networks are attached inside `Tasks.Create`, by the OCI hook of our own binary, so that
 //! nerdctl and containerd can start the container in the same way while no daemon runs.
 
+mod mounts;
 pub(super) mod network;
 
 use containerd::classify::{StartFailure, start_failure};
@@ -73,6 +74,7 @@ impl Engine {
     }
 
     async fn start_ours(&self, guard: &ContainerGuard, container: &Container) -> Result<()> {
+        let held = self.prepare_mounts(container).await?;
         let (mut monitor, fifos) = self.ready_monitor(container).await?;
         let task = CreateTask {
             stdin: fifos.stdin,
@@ -82,7 +84,11 @@ impl Engine {
             ..CreateTask::default()
         };
         let outcome = async {
-            self.create_task(container, task).await?;
+            let pid = self.create_task(container, task).await?;
+            if let Err(error) = held.check(pid) {
+                self.delete_unstarted(container).await;
+                return Err(error);
+            }
             // The shim has its ends: from now on their end is the end of output.
             let stdin = match monitor_answers(container, monitor.started()).await {
                 Ok(stdin) => stdin,
@@ -133,8 +139,8 @@ impl Engine {
         self.run_task(container).await
     }
 
-    /// Make the task; a stopped one of an earlier run makes room first.
-    async fn create_task(&self, container: &Container, mut task: CreateTask) -> Result<()> {
+    /// Make the task, and give its process; a stopped one of an earlier run makes room first.
+    async fn create_task(&self, container: &Container, mut task: CreateTask) -> Result<u32> {
         let id = container.id.as_str();
         task.container_id = id.to_owned();
         if !container.snapshotter.is_empty() {
@@ -149,7 +155,7 @@ impl Engine {
             self.clear_old_task(container).await?;
             created = self.containerd().create_task(task).await;
         }
-        created.map(drop).map_err(|error| self.start_error(error))
+        created.map_err(|error| self.start_error(error))
     }
 
     /// There is a task already: of an ended run, or somebody was faster.

@@ -31,13 +31,14 @@ pub fn container_event(
 }
 
 /// What Docker says when `fact` took a container from `before` to its present state, in Docker's order: networks are
-/// connected before `start`, and disconnected before `die`.
+/// connected and volumes mounted before `start`, and let go again before `die`.
 #[must_use]
 pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Vec<Event> {
     let plain = |action: &str| container_event(container, action, &[]);
     match fact {
         Fact::Started { .. } => {
-            network_events(container, "connect").chain([plain("start")]).collect()
+            let mounted = volume_events(container, "mount");
+            network_events(container, "connect").chain(mounted).chain([plain("start")]).collect()
         }
         Fact::Exited { code, at } => {
             let ran = before
@@ -45,7 +46,8 @@ pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Vec<Eve
                 .map_or(0, |started| at.as_second().saturating_sub(started.as_second()).max(0));
             let extra = [("exitCode", code.to_string()), ("execDuration", ran.to_string())];
             let die = container_event(container, "die", &extra);
-            network_events(container, "disconnect").chain([die]).collect()
+            let unmounted = volume_events(container, "unmount");
+            network_events(container, "disconnect").chain(unmounted).chain([die]).collect()
         }
         Fact::Paused => vec![plain("pause")],
         Fact::Resumed => vec![plain("unpause")],
@@ -72,6 +74,22 @@ fn network_events(container: &Container, action: &'static str) -> impl Iterator<
                 .collect(),
             at: Timestamp::now(),
         }
+    })
+}
+
+/// One for each volume of the container (moby `daemon/volumes_unix.go`, `setupMounts`).
+fn volume_events(container: &Container, action: &'static str) -> impl Iterator<Item = Event> {
+    let volumes = container.mounts.iter().filter(|mount| mount.kind == "volume");
+    volumes.map(move |mount| {
+        let everywhere =
+            [("driver", mount.driver.clone()), ("container", container.id.to_string())];
+        let of_mount = [
+            ("destination", mount.destination.clone()),
+            ("read/write", mount.read_write.to_string()),
+            ("propagation", mount.propagation.clone()),
+        ];
+        let of_mount = of_mount.into_iter().filter(|_| action == "mount");
+        crate::volumes::event(&mount.name, action, everywhere.into_iter().chain(of_mount))
     })
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use names::Signal;
 
 use crate::containers::ContainerSpec;
+use crate::containers::spec::mounts::clean;
 use crate::images::ImageConfig;
 use crate::{Error, Result};
 
@@ -102,21 +103,6 @@ fn working_dir(spec: &ContainerSpec, image: &ImageConfig) -> Result<String> {
         return Err(Error::InvalidParameter(text));
     }
     Ok(clean(if asked.is_empty() { &image.working_dir } else { asked }))
-}
-
-/// An absolute path without `.`, `..`, doubled and trailing slashes, as Go's `filepath.Clean` makes it.
-fn clean(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// A signal in an image that Linux does not have counts as none (moby `daemon/container/container_unix.go`).

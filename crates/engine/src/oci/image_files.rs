@@ -7,6 +7,7 @@
 
 mod detached;
 mod layers;
+mod narrow;
 
 pub(crate) use layers::split_lower;
 
@@ -17,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use containerd::{Labels, Mount};
+
+pub(crate) use narrow::narrow;
 
 use super::ImageFiles;
 use crate::repair::LEASE_MARK;

@@ -39,6 +39,7 @@ pub(crate) fn container() -> ContainerSpec {
         log_options: BTreeMap::new(),
         console_size: None,
         annotations: BTreeMap::new(),
+        mounts: crate::containers::spec::mounts::MountsSpec::default(),
         recorded: Recorded(Arc::from(*b"{}")),
     }
 }
@@ -61,6 +62,15 @@ fn label(network: &NetworkMode) -> &str {
 }
 
 fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> Result<Spec> {
+    spec_with(container, image, host, &[])
+}
+
+fn spec_with(
+    container: &ContainerSpec,
+    image: &ImageConfig,
+    host: &HostFacts,
+    mounts: &[MountPlan],
+) -> Result<Spec> {
     let id = "0123456789abcdef".repeat(4).parse().unwrap();
     let state = PathBuf::from("/var/lib/nerdctl/1935db59/containers/default/0123");
     let call = |event: &str| HookCommand {
@@ -87,6 +97,7 @@ fn spec_of(container: &ContainerSpec, image: &ImageConfig, host: &HostFacts) -> 
             hosts: "/var/lib/nerdctl/1935db59/etchosts/default/0123/hosts".into(),
             hostname: state.join("hostname"),
         },
+        mounts,
         annotations: &annotations,
         hooks: &HookCalls { create_runtime: call("createRuntime"), post_stop: call("postStop") },
         host,
@@ -179,4 +190,28 @@ fn an_unknown_user_is_the_clients_mistake() {
     let asked = ContainerSpec { user: "nobody".into(), ..container() };
     let error = spec_of(&asked, &image(), &facts()).unwrap_err();
     assert_eq!(error.class(), crate::Class::Invalid);
+}
+
+#[test]
+fn mounts_come_in_dockers_order() {
+    use crate::containers::mounts::tests::{bind, plan, volume};
+    let plans = [
+        plan("/etc/hosts", bind("/srv/hosts")),
+        plan("/data/deep/inside", volume("inside")),
+        plan("/data", volume("data")),
+        plan("/dev/shm", bind("/dev/shm")),
+    ];
+    let spec = spec_with(&container(), &image(), &facts(), &plans).unwrap();
+    let mounts: Vec<String> = spec
+        .mounts()
+        .as_ref()
+        .unwrap()
+        .iter()
+        .map(|mount| {
+            let options = mount.options().clone().unwrap_or_default().join(",");
+            let source = mount.source().clone().unwrap_or_default();
+            format!("{} {} {options}", mount.destination().display(), source.display())
+        })
+        .collect();
+    expect_file!["golden/mounts.txt"].assert_eq(&(mounts.join("\n") + "\n"));
 }

@@ -173,6 +173,7 @@ pub(crate) fn request() -> ContainerSpec {
         log_options: std::collections::BTreeMap::new(),
         console_size: None,
         annotations: std::collections::BTreeMap::new(),
+        mounts: engine::containers::spec::mounts::MountsSpec::default(),
         recorded: Recorded(Arc::from(*br#"{"Image":"box"}"#)),
     }
 }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use super::call::{Answer, Call};
 use super::version::ApiVersion;
-use super::{auth, containers, events, images, system, unsupported};
+use super::{auth, containers, events, images, system, unsupported, volumes};
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -164,12 +164,12 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     delete("/networks/{id*}",            |call| Box::pin(unsupported::not_built(call))),
 
     // Volumes
-    get   ("/volumes",                |call| Box::pin(unsupported::not_built(call))),
-    post  ("/volumes/create",         |call| Box::pin(unsupported::not_built(call))),
-    post  ("/volumes/prune",          |call| Box::pin(unsupported::not_built(call))).since(1, 25),
-    get   ("/volumes/{name*}",        |call| Box::pin(unsupported::not_built(call))),
+    get   ("/volumes",                |call| Box::pin(volumes::list(call))),
+    post  ("/volumes/create",         |call| Box::pin(volumes::create(call))).finishes(),
+    post  ("/volumes/prune",          |call| Box::pin(volumes::prune(call))).finishes().since(1, 25),
+    get   ("/volumes/{name*}",        |call| Box::pin(volumes::inspect(call))),
     put   ("/volumes/{name*}",        |call| Box::pin(unsupported::volume_update(call))).since(1, 42),
-    delete("/volumes/{name*}",        |call| Box::pin(unsupported::not_built(call))),
+    delete("/volumes/{name*}",        |call| Box::pin(volumes::remove(call))).finishes(),
 
     // Plugins
     get   ("/plugins",                |call| Box::pin(unsupported::plugin_list(call))),

@@ -12,7 +12,10 @@ use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
 use networking::hook::{HookEvent, HookSettings};
 
+use super::image_mounts::references;
+use super::mounts::MountsDraft;
 use super::network::{NetworkPlan, dns, port_wishes};
+use crate::containers::mounts::MountPlan;
 use crate::containers::record::{FACTS, Facts, LABELS, ManifestFact, REQUEST};
 use crate::containers::{ContainerSpec, LogDriver, NetworkMode};
 use crate::images::ResolvedImage;
@@ -30,6 +33,8 @@ pub(super) struct Draft {
     pub(super) image: ResolvedImage,
     effective: Effective,
     namespace: Namespace,
+    /// What is mounted.
+    pub(super) mounts: MountsDraft,
     /// nerdctl's labels.
     pub(super) labels: ContainerLabels,
     /// Its place in the network.
@@ -44,6 +49,7 @@ impl Draft {
         network: NetworkPlan,
         image: ResolvedImage,
         effective: Effective,
+        mounts: MountsDraft,
     ) -> Self {
         if let Some(joined) = &network.joined {
             spec.hostname = Some(joined.hostname.clone()).filter(|name| !name.is_empty());
@@ -57,14 +63,17 @@ impl Draft {
             containerd_address: &engine.settings().containerd_address,
             host_name: &engine.host().hostname,
         };
-        let labels = labels(&id, &spec, &network, &image, &effective, &place);
-        Self { id, spec, image, effective, namespace, labels, network }
+        let labels = ContainerLabels {
+            mounts: mounts.plans.iter().filter_map(MountPlan::label).collect(),
+            anonymous_volumes: anonymous_volumes(&mounts.plans),
+            ..labels(&id, &spec, &network, &image, &effective, &place)
+        };
+        Self { id, spec, image, effective, namespace, mounts, labels, network }
     }
 
     /// Docker's warnings (moby `daemon/create.go`).
     pub(super) fn warnings(&self, host: &Platform) -> Vec<String> {
-        let warnings = [self.platform_warning(host), self.volumes_warning(), self.ports_warning()];
-        warnings.into_iter().flatten().collect()
+        [self.platform_warning(host), self.ports_warning()].into_iter().flatten().collect()
     }
 
     /// moby `daemon/daemon_unix.go`, `verifyPlatformContainerSettings`.
@@ -83,14 +92,6 @@ impl Draft {
                 "The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
                  platform was requested"
             )
-        })
-    }
-
-    /// dockerd makes an anonymous volume for each; without volumes the data is the container's own, and goes with it.
-    fn volumes_warning(&self) -> Option<String> {
-        let volumes = &self.image.config.volumes;
-        (!volumes.is_empty()).then(|| {
-            format!("The image declares volumes ({}), which nerdctld does not make yet: what is written there is kept in the container itself", volumes.join(", "))
         })
     }
 
@@ -148,7 +149,7 @@ impl Draft {
         };
         Ok(NewContainer {
             id: self.id.to_string(),
-            labels: self.all_labels()?,
+            labels: self.all_labels(engine)?,
             image: self.image.name.clone(),
             runtime_name: RUNTIME.to_owned(),
             runtime_options: Some(Any::runc_options(&options)),
@@ -160,8 +161,9 @@ impl Draft {
     }
 
     /// nerdctl's labels, and as many of the user's as containerd takes.
-    fn all_labels(&self) -> Result<containerd::Labels> {
+    fn all_labels(&self, engine: &Engine) -> Result<containerd::Labels> {
         let mut all = self.encoded(ContainerLabels::to_labels)?;
+        all.extend(references(&self.mounts.plans, &engine.settings().snapshotter));
         let of_user = self.effective.labels.iter();
         let storable =
             of_user.filter(|(key, value)| is_storable(key, value) && !is_reserved_key(key));
@@ -194,6 +196,7 @@ impl Draft {
             hostname: &self.labels.hostname,
             image_files: files,
             files: &files_of_container,
+            mounts: &self.mounts.plans,
             annotations: &self.encoded(ContainerLabels::to_annotations)?,
             hooks: &hooks(engine)?,
             host: engine.host(),
@@ -209,6 +212,12 @@ impl Draft {
     /// The ports to publish, for the hook.
     pub(super) fn port_wishes(&self) -> Vec<PortWish> {
         port_wishes(&self.spec, &self.exposed_ports())
+    }
+
+    /// The request's and the image's, as typed.
+    fn declared_volumes(&self) -> Vec<String> {
+        let all = self.image.config.volumes.iter().chain(&self.spec.mounts.volumes);
+        all.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     fn facts(&self) -> Facts {
@@ -231,8 +240,16 @@ impl Draft {
             log_options: spec.log_options.clone(),
             exposed_ports: self.exposed_ports(),
             annotations: spec.annotations.clone(),
+            mounts: self.mounts.plans.clone(),
+            volumes: self.declared_volumes(),
         }
     }
+}
+
+/// Those that go with the container, also if it shares them (nerdctl `pkg/cmd/container/create.go`).
+fn anonymous_volumes(plans: &[MountPlan]) -> Vec<String> {
+    let volumes = plans.iter().filter_map(MountPlan::volume);
+    volumes.filter(|volume| volume.anonymous).map(|volume| volume.name.clone()).collect()
 }
 
 /// What labels say about where a container is.

@@ -45,6 +45,7 @@ pub(crate) fn details(
         log_driver,
         log_options,
         exposed_ports: view.exposed_ports().to_vec(),
+        volumes: view.facts.volumes.clone(),
         restart_policy: view.nerdctl.restart.policy.clone().unwrap_or_default(),
         container,
     })

@@ -8,6 +8,7 @@ use containerd::Any;
 use serde::{Deserialize, Serialize};
 
 use super::FACTS;
+use crate::containers::mounts::MountPlan;
 use crate::images::{Descriptor, ResolvedImage};
 
 /// Facts of a container of ours, fixed at creation.
@@ -43,6 +44,10 @@ pub(crate) struct Facts {
     pub(crate) exposed_ports: Vec<String>,
     /// The user's, for the OCI runtime.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What is mounted, as it was decided.
+    pub(crate) mounts: Vec<MountPlan>,
+    /// Declared by request and image, as typed.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// A manifest, as a descriptor names it.

@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// As many as the kernel follows.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Attributes of overlayfs have one of these in front; the second one where the mounter is not root.
 const ATTRIBUTES: [&str; 2] = ["trusted.overlay.", "user.overlay."];
@@ -120,18 +120,18 @@ fn find_in(layer: &OwnedFd, parts: &[OsString]) -> io::Result<InLayer> {
     Ok(InLayer::Found(Found::Nothing))
 }
 
-fn open(directory: impl AsFd, name: &OsString, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn open(directory: impl AsFd, name: &OsString, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(directory, name.as_os_str(), flags, Mode::empty())?)
 }
 
 /// Whether the overlay attribute `name` is `y`.
-fn is_marked(file: &OwnedFd, name: &str) -> io::Result<bool> {
+pub(super) fn is_marked(file: &OwnedFd, name: &str) -> io::Result<bool> {
     Ok(attribute(file, name)?.is_some_and(|value| value == b"y"))
 }
 
 /// An error if the overlay attribute `name` is there at all.
-fn refuse(file: &OwnedFd, name: &str) -> io::Result<()> {
+pub(super) fn refuse(file: &OwnedFd, name: &str) -> io::Result<()> {
     match attribute(file, name)? {
         Some(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, format!("an overlay layer uses {name}")))
@@ -155,7 +155,7 @@ fn attribute(file: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The path after its part `at` has turned out to be a link to `target`. Above the root is the root.
-fn follow(parts: &[OsString], at: usize, target: &Path) -> Vec<OsString> {
+pub(super) fn follow(parts: &[OsString], at: usize, target: &Path) -> Vec<OsString> {
     let mut followed = if target.is_absolute() { Vec::new() } else { parts[..at].to_vec() };
     for component in target.components() {
         match component {

@@ -1,6 +1,9 @@
 //! Old requests, lifted to the newest version.
 
+mod mounts;
+
 use docker_wire::containers::ContainerCreateRequest;
+use docker_wire::filters::Filters;
 use docker_wire::query::Query;
 use engine::containers::wait::WaitCondition;
 use serde_json::Value;
@@ -120,6 +123,18 @@ pub(in crate::api) fn image_remove_platforms(version: ApiVersion, query: &Query)
     if version < v(50) { Vec::new() } else { query.all("platforms").collect() }
 }
 
+/// Cluster volumes are new in 1.42.
+pub(in crate::api) fn has_cluster_volumes(version: ApiVersion) -> bool {
+    version >= v(42)
+}
+
+/// A prune of volumes takes only anonymous ones from 1.42 on.
+pub(in crate::api) fn volume_prune(version: ApiVersion, filters: &mut Filters) {
+    if version < v(42) {
+        filters.insert("all", "true");
+    }
+}
+
 /// `POST /containers/create`, with everything but the query. Gives warnings for the client.
 ///
 /// `body` is the request as it came, for fields that no longer exist; `unified` says that the host has cgroup v2.
@@ -135,6 +150,7 @@ pub(in crate::api) fn create(
     let mut warnings = Vec::new();
     if version < v(40) {
         ipc_is_shareable(request);
+        mounts::non_recursive_is_ignored(request);
     }
     if version == v(40) {
         capabilities_are_refused(body)?;
@@ -144,12 +160,16 @@ pub(in crate::api) fn create(
     }
     if version < v(42) {
         console_size_is_ignored(request);
+        mounts::create_mountpoint_is_ignored(request);
+    } else {
+        mounts::options_must_fit(request)?;
     }
     if version < v(43) {
         annotations_are_ignored(request);
     }
     if version < v(44) {
         start_interval_is_ignored(request);
+        mounts::read_only_is_not_recursive(request)?;
         one_endpoint_only(request)?;
         mac_address_moves_to_the_endpoint(request);
     } else if version < v(52) {
@@ -157,8 +177,14 @@ pub(in crate::api) fn create(
     } else {
         mac_address_is_refused(request)?;
     }
+    if version < v(45) {
+        mounts::subpath_is_refused(request)?;
+    }
     if version < v(48) {
         gateway_priority_is_ignored(request);
+        mounts::images_are_refused(request)?;
+    } else {
+        warnings.extend(mounts::volume_driver_is_ignored(request));
     }
     if version >= v(52) {
         warnings.extend(empty_port_bindings_are_deprecated(request));

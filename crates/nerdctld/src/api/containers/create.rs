@@ -4,6 +4,7 @@
 //! understood (501, by name), and only then build the spec, in which impossible things cannot be said.
 
 mod fields;
+mod mounts;
 mod networking;
 pub(in crate::api::containers) mod recorded;
 
@@ -107,6 +108,7 @@ fn spec(
         log_options: log_options(host, log_driver)?,
         console_size: console_size(config, host)?,
         annotations: checked_keys("annotation", &host.annotations)?,
+        mounts: mounts::mounts(config, host)?,
         recorded: engine::containers::Recorded([].into()),
     };
     Ok(ContainerSpec { recorded: recorded::write(request, facts), ..spec })
@@ -187,10 +189,14 @@ fn checked_keys(
 ) -> Result<BTreeMap<String, String>, Refusal> {
     match keys.keys().find(|key| is_reserved_key(key)) {
         None => Ok(keys.clone()),
-        Some(reserved) => Err(bad(format!(
-            "invalid {what} {reserved:?}: its prefix is reserved for containerd, Kubernetes and nerdctl"
-        ))),
+        Some(key) => Err(reserved(what, key)),
     }
+}
+
+fn reserved(what: &str, key: &str) -> Refusal {
+    bad(format!(
+        "invalid {what} {key:?}: its prefix is reserved for containerd, Kubernetes and nerdctl"
+    ))
 }
 
 fn log_options(host: &HostConfig, driver: LogDriver) -> Result<BTreeMap<String, String>, ApiError> {

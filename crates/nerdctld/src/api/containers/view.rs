@@ -305,7 +305,8 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
         healthcheck: sent.healthcheck,
         args_escaped: sent.args_escaped,
         network_disabled: sent.network_disabled,
-        volumes: sent.volumes,
+        volumes: (!details.volumes.is_empty())
+            .then(|| details.volumes.iter().map(|path| (path.clone(), Empty {})).collect()),
         stop_timeout: sent.stop_timeout,
         ..derived
     }

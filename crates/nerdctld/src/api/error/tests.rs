@@ -158,6 +158,46 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             409,
             "You cannot export container 0123 which is being removed",
         ),
+        (
+            Error::BindSourceMissing(text("/x")),
+            400,
+            "invalid mount config for type \"bind\": bind source path does not exist: /x",
+        ),
+        (
+            Error::VolumeOverFile(text("/etc/passwd")),
+            400,
+            "cannot mount volume over existing file, file exists /etc/passwd",
+        ),
+        (Error::NoSuchVolume(text("v")), 404, "get v: no such volume"),
+        (
+            Error::VolumeInUse { volume: text("v"), containers: vec![text("01"), text("02")] },
+            409,
+            "remove v: volume is in use - [01, 02]",
+        ),
+        (
+            Error::NoSuchVolumeDriver { volume: text("v"), driver: text("d") },
+            404,
+            "create v: error looking up volume plugin d: plugin \"d\" not found",
+        ),
+        (Error::PruneRunning, 409, "a prune operation is already running"),
+        (
+            Error::SubpathEscapes { base: text("/v/_data"), subpath: text("a") },
+            400,
+            "path concatenation escapes the base directory, base: /v/_data, subpath: a",
+        ),
+        (
+            Error::SubpathMissing {
+                path: text("/v/_data/a"),
+                source: std::io::Error::other("no such file or directory"),
+            },
+            404,
+            "cannot access path /v/_data/a: no such file or directory",
+        ),
+        (
+            Error::NotPropagated { path: text("/a"), mount: text("/"), kind: "shared" },
+            400,
+            "path /a is mounted on / but it is not a shared mount",
+        ),
         (Error::NoStreamSelected, 400, "must specify at least one of 'stdout' or 'stderr'"),
         (
             Error::LogsOfDead,

@@ -55,12 +55,15 @@ static ACCEPTED: &[(&str, Use)] = &[
     // Means something on Windows only; old builders set it in images, and tools send it back.
     ("ArgsEscaped", Any),
     ("Image", Any),
+    ("Volumes", Any),
     ("WorkingDir", Any),
     ("NetworkDisabled", Any),
     ("Entrypoint", Any),
     ("Labels", Any),
     ("StopSignal", Any),
     ("StopTimeout", Any),
+    // Mounts are judged one by one where they are read, down to the last option.
+    ("HostConfig.Binds", Any),
     // Written by the client, not by the daemon.
     ("HostConfig.ContainerIDFile", Any),
     (
@@ -77,6 +80,9 @@ static ACCEPTED: &[(&str, Use)] = &[
         Only(|given| given.host.restart_policy.name.is_empty()),
     ),
     ("HostConfig.AutoRemove", Any),
+    ("HostConfig.VolumeDriver", Any),
+    ("HostConfig.VolumesFrom", Any),
+    ("HostConfig.Mounts", Any),
     ("HostConfig.ConsoleSize", Any),
     ("HostConfig.Annotations", Any),
     ("HostConfig.Dns", Any),
@@ -93,6 +99,7 @@ static ACCEPTED: &[(&str, Use)] = &[
         "HostConfig.IpcMode",
         Only(|given| ["private", "shareable"].contains(&given.host.ipc_mode.as_str())),
     ),
+    ("HostConfig.Tmpfs", Any),
     ("HostConfig.ShmSize", Only(|given| given.host.shm_size == SHM_SIZE)),
     (
         "HostConfig.Runtime",

@@ -93,6 +93,7 @@ fn details(container: Container) -> ContainerDetails {
         readonly_paths: vec!["/proc/sys".to_owned()],
         log_driver: String::new(),
         log_options: BTreeMap::new(),
+        volumes: Vec::new(),
         exposed_ports: vec!["443/tcp".to_owned()],
         restart_policy: "on-failure:3".to_owned(),
     }

@@ -1,0 +1,117 @@
+//! Remove all volumes that nobody uses.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use names::VolumeName;
+
+use super::event;
+use super::list::VolumeFilter;
+use crate::{Engine, Error, Result};
+
+/// Whether a prune is under way: there is one at a time, as in dockerd.
+#[derive(Debug, Default)]
+pub struct PruneTurn(AtomicBool);
+
+/// The turn, until this is dropped.
+struct Pruning<'a>(&'a AtomicBool);
+
+impl Drop for Pruning<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl PruneTurn {
+    fn begin(&self) -> Result<Pruning<'_>> {
+        let free = self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        free.map(|_| Pruning(&self.0)).map_err(|_| Error::PruneRunning)
+    }
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrunedVolumes {
+    /// Names.
+    pub volumes: Vec<String>,
+    /// Bytes.
+    pub reclaimed: u64,
+}
+
+impl Engine {
+    /// Remove the volumes that pass the filter and that no container mounts. The edge has said in the filter whether
+    /// only anonymous ones are meant.
+    ///
+    /// # Errors
+    /// [`Error::PruneRunning`]; [`Error::ContainerdUnavailable`].
+    pub async fn prune_volumes(&self, filter: &VolumeFilter) -> Result<PrunedVolumes> {
+        let _turn = self.volume_prune().begin()?;
+        let unused = VolumeFilter { dangling: Some(true), ..filter.clone() };
+        let mut pruned = PrunedVolumes::default();
+        for volume in self.list_volumes(&unused).await? {
+            let Ok(name) = volume.name.parse::<VolumeName>() else { continue };
+            let directory = PathBuf::from(&volume.mountpoint);
+            let size = tokio::task::spawn_blocking(move || size_of(&directory)).await.unwrap_or(0);
+            match self.remove_unused_volumes(vec![name], None).await {
+                Ok(gone) if gone.is_empty() => {}
+                Ok(_) => {
+                    pruned.volumes.push(volume.name);
+                    pruned.reclaimed += size;
+                }
+                Err(error) => {
+                    let error = error.message();
+                    tracing::warn!(volume = volume.name, error, "a volume could not be pruned");
+                }
+            }
+        }
+        let reclaimed = [("reclaimed", pruned.reclaimed.to_string())];
+        self.hub().publish(event("", "prune", reclaimed));
+        Ok(pruned)
+    }
+}
+
+/// Bytes of all files in a directory, each counted once (moby `daemon/internal/directory`). What cannot be read counts
+/// nothing.
+fn size_of(directory: &Path) -> u64 {
+    let mut pending = vec![directory.to_owned()];
+    let mut counted = HashSet::new();
+    let mut bytes = 0;
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else if metadata.nlink() == 1 || counted.insert((metadata.dev(), metadata.ino())) {
+                bytes += metadata.len();
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_prune_at_a_time() {
+        let turn = PruneTurn::default();
+        let first = turn.begin().unwrap();
+        assert!(matches!(turn.begin(), Err(Error::PruneRunning)));
+        drop(first);
+        assert!(turn.begin().is_ok());
+    }
+
+    #[test]
+    fn files_with_two_names_are_counted_once() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("d")).unwrap();
+        std::fs::write(temp.path().join("d/a"), [0; 100]).unwrap();
+        std::fs::hard_link(temp.path().join("d/a"), temp.path().join("b")).unwrap();
+        std::fs::write(temp.path().join("c"), [0; 20]).unwrap();
+        assert_eq!(size_of(temp.path()), 120);
+        assert_eq!(size_of(&temp.path().join("nothing")), 0);
+    }
+}
