@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod attach;
 pub mod attachment;
+mod confine;
 pub mod create;
 pub mod exit;
 pub mod export;
@@ -16,12 +17,14 @@ pub mod record;
 pub mod remove;
 pub mod resize;
 pub mod resolve;
+pub mod shares;
 pub mod size;
 pub mod spec;
 pub mod start;
 pub mod state;
 pub mod stop;
 pub mod streams;
+pub mod update;
 pub mod wait;
 
 use std::collections::BTreeMap;
@@ -140,6 +143,8 @@ pub struct ContainerSpec {
     pub annotations: BTreeMap<String, String>,
     /// What is mounted into it.
     pub mounts: spec::mounts::MountsSpec,
+    /// How much of the host it gets.
+    pub confinement: spec::confinement::Confinement,
     /// What inspect gives back.
     pub recorded: Recorded,
 }
@@ -284,6 +289,8 @@ pub struct Container {
     pub stop_signal: Signal,
     /// Seconds of grace; −1 for ever; `None` = 10.
     pub stop_timeout: Option<i64>,
+    /// Namespaces that it shares with others.
+    pub shares: shares::Shares,
 }
 
 impl Container {
@@ -347,6 +354,32 @@ pub struct ContainerDetails {
     pub volumes: Vec<String>,
     /// Restart policy label (`always`, `on-failure:3`), empty for none.
     pub restart_policy: String,
+    /// Limits as they are now.
+    pub resources: spec::confinement::Resources,
+    /// What of the host it has, as the OCI spec says.
+    pub host_parts: HostParts,
+    /// AppArmor's profile, empty without one.
+    pub apparmor_profile: String,
+}
+
+/// Which parts of the host a container has, read from its spec: for containers whose request nobody recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as Docker shows them")]
+pub struct HostParts {
+    /// Nearly everything (nerdctl's label).
+    pub privileged: bool,
+    /// Its root file system is read-only.
+    pub readonly_rootfs: bool,
+    /// The host's processes.
+    pub pid: bool,
+    /// The host's shared memory.
+    pub ipc: bool,
+    /// The host's name.
+    pub uts: bool,
+    /// The host's control groups.
+    pub cgroup: bool,
+    /// OOM score adjustment.
+    pub oom_score_adj: i64,
 }
 
 /// The process part of an OCI spec, as inspect shows it.

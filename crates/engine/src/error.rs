@@ -81,6 +81,19 @@ pub enum Error {
     /// A value of the request that cannot be meant.
     #[error("{0}")]
     InvalidParameter(String),
+    /// `--init`, and no program for it.
+    #[error(
+        "no init for containers found in $PATH (docker-init, tini-static, tini): install tini, or create the container without an init"
+    )]
+    NoInit,
+    /// Nobody has the devices that were asked for.
+    #[error("could not select device driver {driver:?} with capabilities: {capabilities}")]
+    NoDeviceDriver {
+        /// As typed; often empty.
+        driver: String,
+        /// As Go prints a list of lists.
+        capabilities: String,
+    },
     /// The user or group is not in the image.
     #[error("unable to find user {user}: {reason}")]
     NoSuchUser {
@@ -111,6 +124,38 @@ pub enum Error {
     /// Start of a paused container.
     #[error("cannot start a paused container, try unpause instead")]
     StartPaused,
+    /// Another container whose namespace is joined cannot be joined; the class is the cause's.
+    #[error("failed to join {namespace} namespace")]
+    JoinFailed {
+        /// `PID`, `IPC`.
+        namespace: &'static str,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Its shared memory is its own.
+    #[error(
+        "container {0}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+    )]
+    NotShareable(String),
+    /// The operation needs a container that runs, and not one that is about to.
+    #[error("Container {0} is restarting, wait until the container is running")]
+    IsRestarting(String),
+    /// A change failed and has been undone; the class is the cause's.
+    #[error("Cannot update container {container}")]
+    CannotUpdate {
+        /// Its id.
+        container: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A change that contradicts what is set.
+    #[error("{0}")]
+    ConflictingUpdate(&'static str),
+    /// A change of a container that is being removed.
+    #[error("container is marked for removal and cannot be \"update\"")]
+    UpdateRemoving,
     /// Start of a container that is being removed.
     #[error("container is marked for removal and cannot be started")]
     StartRemoving,
@@ -450,6 +495,8 @@ impl Error {
             | Self::VolumeOverFile(_)
             | Self::SubpathEscapes { .. }
             | Self::NotPropagated { .. }
+            | Self::NoDeviceDriver { .. }
+            | Self::NotShareable(_)
             | Self::InvalidParameter(_)
             | Self::NoSuchUser { .. }
             | Self::StartFailed { .. }
@@ -466,6 +513,9 @@ impl Error {
             | Self::BadContent(_) => Class::Invalid,
             Self::NameInUse { .. }
             | Self::NotRunning(_)
+            | Self::IsRestarting(_)
+            | Self::ConflictingUpdate(_)
+            | Self::UpdateRemoving
             | Self::StartPaused
             | Self::StartRemoving
             | Self::CannotJoin { .. }
@@ -482,6 +532,8 @@ impl Error {
             Self::NotModified => Class::NotModified,
             Self::CannotKill { source, .. }
             | Self::CannotStop { source, .. }
+            | Self::CannotUpdate { source, .. }
+            | Self::JoinFailed { source, .. }
             | Self::NetworkSetup { source } => source.class(),
             Self::Unsupported { .. } | Self::LogsUnreadable => Class::NotImplemented,
             Self::ReservedImageName => Class::Forbidden,
@@ -490,7 +542,8 @@ impl Error {
             Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => {
                 Class::Unavailable
             }
-            Self::TooManyRequests(_)
+            Self::NoInit
+            | Self::TooManyRequests(_)
             | Self::Networking { .. }
             | Self::JoinMissing { .. }
             | Self::CannotOverwrite(_)

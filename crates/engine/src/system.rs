@@ -4,7 +4,6 @@
 //! task.
 
 mod filesystem;
-mod limits;
 mod machine;
 mod runc;
 
@@ -18,6 +17,8 @@ use crate::oci::CgroupManager;
 use crate::{Engine, Result};
 
 pub use runc::Cache;
+
+pub use crate::oci::Limits;
 
 /// What `GET /version` needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,25 +110,6 @@ pub struct HostInfo {
     pub ipv4_forwarding: bool,
 }
 
-/// Limits that the cgroups of the host support, as `info` shows them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Memory.
-    pub memory: bool,
-    /// Swap.
-    pub swap: bool,
-    /// CFS period and quota.
-    pub cpu_cfs: bool,
-    /// CPU shares.
-    pub cpu_shares: bool,
-    /// cpusets.
-    pub cpuset: bool,
-    /// Processes.
-    pub pids: bool,
-    /// OOM killer can be disabled.
-    pub oom_kill_disable: bool,
-}
-
 /// What a registry says to a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginOutcome {
@@ -192,10 +174,7 @@ impl Engine {
         let (settings, facts) = (self.settings().clone(), self.host().clone());
         let listeners = self.hub().readers();
         on_a_thread(move || {
-            let mut host = machine::read(&facts);
-            if facts.cgroup_manager == CgroupManager::None {
-                host.limits = Limits::default();
-            }
+            let host = machine::read(&facts);
             Info {
                 warnings: warnings(&host, &facts),
                 host,
@@ -276,7 +255,7 @@ mod tests {
             cpu_shares: true,
             cpuset: true,
             pids: true,
-            oom_kill_disable: false,
+            ..Limits::default()
         };
         let host = HostInfo { limits: all, ipv4_forwarding: true, ..HostInfo::default() };
         let v2 = HostFacts {

@@ -8,6 +8,7 @@
 //! | `versions` | differences between API versions that no other group looks at |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
+//! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive` | files out of containers and into them, export |
@@ -33,6 +34,7 @@ mod cli;
 mod containers;
 mod create;
 mod events;
+mod hostconfig;
 mod images;
 mod interop;
 mod lists;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         versions::TESTS,
         create::TESTS,
         refused::TESTS,
+        hostconfig::TESTS,
         containers::TESTS,
         logs::TESTS,
         attach::TESTS,

@@ -32,9 +32,9 @@ use nerdctl_store::labels::{ContainerLabels, keys};
 use nerdctl_store::state_dir::{NetworkConfig, PortWish, StateDir};
 
 use super::record::READY;
-use super::{ContainerSpec, Created, NetworkMode, Phase, name_generator};
+use super::{ContainerSpec, Created, NetworkMode, Phase, confine, name_generator};
 use crate::images::ResolvedImage;
-use crate::oci::{Effective, ImageFiles};
+use crate::oci::{Effective, ImageFiles, Lookups};
 use crate::undo::Undo;
 use crate::{Engine, Error, Result, random};
 use draft::Draft;
@@ -45,17 +45,20 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::NoSuchPlatform`]; [`Error::NoCommand`], [`Error::NoSuchUser`],
     /// [`Error::InvalidParameter`]; [`Error::NameInUse`]; [`Error::ContainerdUnavailable`].
-    pub async fn create_container(&self, spec: ContainerSpec) -> Result<Created> {
+    pub async fn create_container(&self, mut spec: ContainerSpec) -> Result<Created> {
+        let mut warnings = confine::fit(&mut spec.confinement, self.host())?;
         // Before the first look at containerd nobody knows which names are in use.
         self.inventory().loaded().await?;
         let image = self.image_for_create(&spec.image, spec.platform.as_ref()).await?;
+        self.find_joined(&mut spec.confinement).await?;
         let effective = Effective::merge(&spec, &image.config)?;
-        let files = self.image_files(&effective.user, &image).await?;
+        let files = self.image_files(&effective.user, &spec.confinement.groups, &image).await?;
+        let lookups = self.lookups(&spec).await?;
         let network = self.network_plan(&spec).await?;
         let id = new_id()?;
         let mut mounts = self.plan_mounts(&spec.mounts, &image.config.volumes).await?;
         let views = mounts.views.take();
-        let mut draft = Draft::new(self, id, spec, network, image, effective, mounts);
+        let mut draft = Draft::new(self, id, spec, network, image, effective, (mounts, lookups));
         match draft.spec.name.clone() {
             Some(name) => self.make(&mut draft, &name, &files).await?,
             None => self.make_with_any_name(&mut draft, &files).await?,
@@ -64,7 +67,8 @@ impl Engine {
             views.release().await;
         }
         self.inventory().refresh(&draft.id).await;
-        Ok(Created { warnings: draft.warnings(&Platform::host()), id: draft.id })
+        warnings.extend(draft.warnings(&Platform::host()));
+        Ok(Created { warnings, id: draft.id })
     }
 
     /// Try generated names until one is free; the short id is free for sure.
@@ -126,14 +130,38 @@ impl Engine {
             .map_err(|error| self.containerd_error(format!("finish container {}", draft.id), error))
     }
 
+    /// What the host says about the devices that were asked for; and AppArmor's profile is loaded if it is needed.
+    async fn lookups(&self, spec: &ContainerSpec) -> Result<Lookups> {
+        self.load_apparmor_profile(spec).await?;
+        if !Lookups::are_needed_for(&spec.confinement) {
+            return Ok(Lookups::default());
+        }
+        let asked = spec.confinement.clone();
+        blocking("look up devices", move || Lookups::read(&asked)).await?
+    }
+
+    async fn load_apparmor_profile(&self, spec: &ContainerSpec) -> Result<()> {
+        let security = &spec.confinement.security;
+        let default = security.apparmor.is_none() && !security.privileged;
+        if default && self.host().apparmor_profile.is_some() {
+            blocking("load the AppArmor profile", crate::apparmor::ensure_default).await??;
+        }
+        Ok(())
+    }
+
     /// What its users and groups are looked up in. An image that cannot be looked into can still run as root.
-    async fn image_files(&self, user: &str, image: &ResolvedImage) -> Result<Arc<ImageFiles>> {
-        if !ImageFiles::are_needed_for(user) {
+    async fn image_files(
+        &self,
+        user: &str,
+        groups: &[String],
+        image: &ResolvedImage,
+    ) -> Result<Arc<ImageFiles>> {
+        if !ImageFiles::are_needed_for(user, groups) {
             return Ok(Arc::default());
         }
         let snapshotter = &self.settings().snapshotter;
         match self.image_files_cache().read(self.containerd(), snapshotter, &image.chain_id).await {
-            Err(error) if user.is_empty() => {
+            Err(error) if user.is_empty() && groups.is_empty() => {
                 tracing::warn!(
                     image = image.name,
                     error = error.message(),

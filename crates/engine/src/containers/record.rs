@@ -22,6 +22,7 @@ use names::{Namespace, PortSpec, Signal};
 use nerdctl_store::labels::{self, ContainerLabels, keys};
 
 use super::mounts::MountPlan;
+use super::shares::Shares;
 use super::{Container, Endpoint, LogDriver, LogSource, MountPoint, Owner, Port, State};
 pub(crate) use details::details;
 pub(crate) use facts::{Facts, ManifestFact};
@@ -109,6 +110,7 @@ pub fn summary(
             || view.nerdctl.restart.status.is_some(),
         stop_signal: view.stop_signal(),
         stop_timeout: if ours { facts.stop_timeout } else { view.nerdctl.stop_timeout },
+        shares: if view.is_nerdctls() { Shares::of(&view.nerdctl) } else { Shares::default() },
         id: record.id.parse().ok()?,
         owner: view.owner,
     })

@@ -79,6 +79,7 @@ impl Engine {
             self.remove_streams(guard.id()).await;
         }
         self.detach_networks(container).await;
+        self.remove_shm(container).await?;
         if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
             let snapshotter = self.containerd().snapshotter(&container.snapshotter);
             match snapshotter.remove(&container.snapshot_key).await {

@@ -1,4 +1,5 @@
 //! Parts of [`super::ContainerSpec`], one file each.
 
+pub mod confinement;
 pub mod mounts;
 pub mod networking;

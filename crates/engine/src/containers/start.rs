@@ -43,7 +43,7 @@ impl Engine {
             Phase::Removing | Phase::Dead => return Err(Error::StartRemoving),
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
-        let started = match self.prepare_network(&container).await {
+        let started = match self.prepare_start(&container).await {
             Err(error) => Err(error),
             Ok(()) if container.owner == Owner::Nerdctld => {
                 self.start_ours(&guard, &container).await
@@ -71,6 +71,12 @@ impl Engine {
             }
         }
         Err(error)
+    }
+
+    /// What is another's, or for others, has its place anew at each start.
+    async fn prepare_start(&self, container: &Container) -> Result<()> {
+        self.prepare_network(container).await?;
+        self.prepare_shares(container).await
     }
 
     async fn start_ours(&self, guard: &ContainerGuard, container: &Container) -> Result<()> {

@@ -1,10 +1,17 @@
 //! What the host can do, as data: the spec builder looks at nothing else.
 
+mod limits;
+
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use names::Platform;
+use oci_spec::runtime::Capabilities;
+
+pub use limits::{CpuList, Limits};
+
+use super::capabilities;
 
 /// Which control group hierarchy the host uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +87,7 @@ pub struct HostFacts {
     pub seccomp: bool,
     /// The kernel has AppArmor, and it is switched on.
     pub apparmor: bool,
-    /// The AppArmor profile for containers, where it is loaded.
+    /// The AppArmor profile for containers, where it can be loaded.
     pub apparmor_profile: Option<String>,
     /// Version of the kernel, `(6, 1)`.
     pub kernel: (u32, u32),
@@ -101,6 +108,16 @@ pub struct HostFacts {
     /// The lowest OOM score adjustment that containers can be given: 0, or our own where that is higher and cannot be
     /// lowered.
     pub oom_score_adj: i32,
+    /// Capabilities that can be given.
+    pub capabilities: Capabilities,
+    /// Which limits control groups can set; none without a manager.
+    pub limits: Limits,
+    /// Processors that the daemon, and so a container, can use.
+    pub cpus: u32,
+    /// The kernel has namespaces for control groups.
+    pub cgroup_namespaces: bool,
+    /// The static program that becomes process 1 of containers with an init.
+    pub init: Option<PathBuf>,
 }
 
 impl HostFacts {
@@ -118,24 +135,63 @@ impl HostFacts {
         let apparmor =
             first_line("/sys/module/apparmor/parameters/enabled").is_some_and(|line| line == "Y");
         let uname = rustix::system::uname();
+        let cgroup_manager = cgroup_manager.and_then(|word| word.parse().ok()).unwrap_or(usual);
+        let detached_netns = rootless && rootlesskit_netns();
         Self {
             cgroup_version,
-            cgroup_manager: cgroup_manager.and_then(|word| word.parse().ok()).unwrap_or(usual),
+            cgroup_manager,
             seccomp: Path::new("/proc/sys/kernel/seccomp").exists(),
             apparmor,
-            apparmor_profile: None,
+            apparmor_profile: default_apparmor_profile(apparmor, rootless),
             kernel: kernel_version(&uname.release().to_string_lossy()),
             architecture: Platform::host().architecture().to_owned(),
             rootless,
-            detached_netns: rootless && rootlesskit_netns(),
+            detached_netns,
             hostname: uname.nodename().to_string_lossy().into_owned(),
             thermal_throttle: thermal_throttle(),
             ping_group_range: Path::new("/proc/sys/net/ipv4/ping_group_range").exists(),
             unprivileged_port_start: Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .exists(),
             oom_score_adj: lowest_oom_score_adj(rootless),
+            capabilities: bounding_set(),
+            limits: match cgroup_manager {
+                CgroupManager::None => Limits::default(),
+                CgroupManager::Systemd | CgroupManager::Cgroupfs => limits::of_host(cgroup_version),
+            },
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+            cgroup_namespaces: Path::new("/proc/self/ns/cgroup").exists(),
+            init: on_path(&INITS),
         }
     }
+}
+
+/// Programs that can be a container's init, the statically linked ones first: others need the image's libraries.
+const INITS: [&str; 3] = ["docker-init", "tini-static", "tini"];
+
+/// AppArmor's profile for containers, by the name that nerdctl gives it. Loading one takes root and a compiler.
+fn default_apparmor_profile(apparmor: bool, rootless: bool) -> Option<String> {
+    let can_load = apparmor && !rootless && on_path(&["apparmor_parser"]).is_some();
+    can_load.then(|| crate::apparmor::DEFAULT_PROFILE.to_owned())
+}
+
+/// The first of these programs that is installed.
+fn on_path(programs: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    programs.iter().find_map(|program| {
+        folders.iter().map(|folder| folder.join(program)).find(|file| file.is_file())
+    })
+}
+
+/// Nobody can give what is not in the own bounding set. If it cannot be read, the runtime has to judge.
+fn bounding_set() -> Capabilities {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bits = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX);
+    let in_set = |number: usize| bits >> number & 1 == 1;
+    let known = capabilities::BY_NUMBER.into_iter().enumerate();
+    known.filter(|(number, _)| in_set(*number)).map(|(_, capability)| capability).collect()
 }
 
 /// The first user namespace maps all ids onto themselves (moby/sys `userns`).
@@ -193,6 +249,9 @@ fn first_line(path: &str) -> Option<String> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    pub(crate) use super::limits::tests::{per_controller, unified};
+    use oci_spec::runtime::Capability;
+
     use super::*;
 
     /// An ordinary server of today, for tests of the spec.
@@ -212,6 +271,11 @@ pub(crate) mod tests {
             ping_group_range: true,
             unprivileged_port_start: true,
             oom_score_adj: 0,
+            capabilities: capabilities::BY_NUMBER.into(),
+            limits: unified(),
+            cpus: 4,
+            cgroup_namespaces: true,
+            init: Some("/usr/bin/tini-static".into()),
         }
     }
 
@@ -245,7 +309,8 @@ pub(crate) mod tests {
     fn this_host_can_be_read() {
         let facts = HostFacts::read(Some("cgroupfs"));
         assert_eq!(facts.cgroup_manager, CgroupManager::Cgroupfs);
-        assert!(facts.kernel > (2, 6));
+        assert!(facts.kernel > (2, 6) && facts.cpus > 0);
+        assert!(facts.capabilities.contains(&Capability::Chown));
         assert!(!facts.hostname.is_empty());
     }
 }

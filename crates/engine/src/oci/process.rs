@@ -1,10 +1,14 @@
 //! The container's first process.
 
-use oci_spec::runtime::{BoxBuilder, Capabilities, Process};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    BoxBuilder, Capabilities, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+};
 
 use super::effective::key;
 use super::user::Ids;
-use super::{Built, SpecInput, capabilities};
+use super::{Built, HostFacts, SpecInput, capabilities, security, system_mounts};
+use crate::containers::spec::confinement::Ulimit;
 
 /// Where programs are looked for unless image or user say otherwise (moby `daemon/pkg/oci/defaults.go`).
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -23,16 +27,39 @@ pub(super) fn process(
         process.set_console_size(Some(size));
     }
     process.set_user(ids.to_user()?);
-    process.set_args(Some(input.effective.args()));
+    process.set_args(Some(args(input)));
     process.set_env(Some(env(&input.effective.env, input.hostname, container.tty)));
     process.set_cwd(input.effective.working_dir.clone().into());
     process.set_capabilities(Some(capabilities::sets(capabilities)));
-    process.set_no_new_privileges(Some(false));
-    // No limits: the container inherits those of the shim, which containerd's service raises.
-    process.set_rlimits(None);
-    process.set_oom_score_adj(Some(input.host.oom_score_adj));
-    process.set_apparmor_profile(input.host.apparmor_profile.clone());
+    let asked = &container.confinement;
+    process.set_no_new_privileges(Some(asked.security.no_new_privileges));
+    // What was not asked for the container inherits from the shim, for which containerd's service raises it.
+    let rlimits = asked.ulimits.iter().map(rlimit).collect::<Built<Vec<_>>>()?;
+    process.set_rlimits(Some(rlimits).filter(|list| !list.is_empty()));
+    process.set_oom_score_adj(Some(oom_score_adj(asked.oom_score_adj, input.host)));
+    process.set_apparmor_profile(security::apparmor_profile(&asked.security, input.host));
     Ok(process)
+}
+
+/// The program, or the init that starts it.
+fn args(input: &SpecInput<'_>) -> Vec<String> {
+    let program = input.effective.args();
+    if !system_mounts::has_init(&input.container.confinement) {
+        return program;
+    }
+    [system_mounts::INIT.to_owned(), "--".to_owned()].into_iter().chain(program).collect()
+}
+
+fn rlimit(limit: &Ulimit) -> Built<PosixRlimit> {
+    let kind: PosixRlimitType = format!("RLIMIT_{}", limit.name().to_uppercase())
+        .parse()
+        .map_err(|error| OciSpecError::Other(format!("ulimit {}: {error}", limit.name())))?;
+    PosixRlimitBuilder::default().typ(kind).soft(limit.soft()).hard(limit.hard()).build()
+}
+
+/// What was asked for. Nobody can go below the lowest in a user namespace; elsewhere the runtime tells whether it can.
+fn oom_score_adj(asked: i32, host: &HostFacts) -> i32 {
+    if asked == 0 || host.rootless { asked.max(host.oom_score_adj) } else { asked }
 }
 
 /// Docker's own variables, replaced or removed by the configured ones (moby `daemon/container/env.go`).

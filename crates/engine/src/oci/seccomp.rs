@@ -3,6 +3,7 @@
 //! Every call that is not allowed fails with EPERM. What is allowed depends on the architecture, the kernel and the
 //! capabilities that are left after adding and dropping (moby `profiles/seccomp`, containerd `contrib/seccomp`).
 
+mod profile;
 mod table;
 
 use oci_spec::runtime::{
@@ -11,7 +12,11 @@ use oci_spec::runtime::{
     LinuxSyscallBuilder,
 };
 
+pub use profile::{InvalidProfile, SeccompProfile};
+
 use super::{Built, HostFacts};
+use crate::containers::spec::confinement::Security;
+use crate::containers::spec::confinement::security::Seccomp;
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
@@ -28,8 +33,22 @@ const PERSONALITIES: [u64; 5] = [0x0, 0x0008, 0x20000, 0x20008, 0xffff_ffff];
 const CLONE_NEW: u64 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 
-/// The filter for a container with this bounding set.
-pub(super) fn default_profile(host: &HostFacts, bounding: &Capabilities) -> Built<LinuxSeccomp> {
+/// The filter that a container with this bounding set gets, if any (moby `daemon/seccomp_linux.go`).
+pub(super) fn filter(
+    security: &Security,
+    host: &HostFacts,
+    bounding: &Capabilities,
+) -> Built<Option<LinuxSeccomp>> {
+    match &security.seccomp {
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::Profile(profile) => Ok(profile.filter(host, bounding)),
+        Seccomp::Default if security.privileged || !host.seccomp => Ok(None),
+        Seccomp::Default => default_profile(host, bounding).map(Some),
+    }
+}
+
+/// Docker's filter for a container with this bounding set.
+fn default_profile(host: &HostFacts, bounding: &Capabilities) -> Built<LinuxSeccomp> {
     let profile = LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActErrno)
         .default_errno_ret(EPERM)

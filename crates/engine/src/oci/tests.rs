@@ -8,7 +8,10 @@ use networking::hook::HookCommand;
 use serde_json::Value;
 
 use super::host::tests::facts;
+pub(crate) use super::host::tests::facts as host_facts;
+use super::host::tests::per_controller;
 use super::*;
+use crate::containers::spec::confinement::Confinement;
 use crate::containers::{LogDriver, NetworkMode, Recorded};
 use crate::images::ImageConfig;
 
@@ -40,6 +43,7 @@ pub(crate) fn container() -> ContainerSpec {
         console_size: None,
         annotations: BTreeMap::new(),
         mounts: crate::containers::spec::mounts::MountsSpec::default(),
+        confinement: Confinement::default(),
         recorded: Recorded(Arc::from(*b"{}")),
     }
 }
@@ -100,6 +104,8 @@ fn spec_with(
         mounts,
         annotations: &annotations,
         hooks: &HookCalls { create_runtime: call("createRuntime"), post_stop: call("postStop") },
+        shm_path: &state.join("shm"),
+        lookups: &Lookups::default(),
         host,
     })
 }
@@ -163,7 +169,6 @@ fn rootless_without_delegation() {
         rootless: true,
         detached_netns: true,
         oom_score_adj: 200,
-        apparmor_profile: Some("nerdctl-default".into()),
         ..facts()
     };
     let asked = ContainerSpec { network: NetworkMode::Host, ..container() };
@@ -214,4 +219,135 @@ fn mounts_come_in_dockers_order() {
         })
         .collect();
     expect_file!["golden/mounts.txt"].assert_eq(&(mounts.join("\n") + "\n"));
+}
+
+/// Every right, every device and limit, on cgroup v1 with cgroupfs.
+fn confined() -> Confinement {
+    use crate::containers::spec::confinement::{IpcMode, Runtime, Ulimit};
+    let mut asked = Confinement {
+        groups: vec!["wheel".into(), "777".into()],
+        ulimits: vec![Ulimit::new("nofile", 1024, -1).unwrap()],
+        sysctls: BTreeMap::from([("net.ipv4.ping_group_range".into(), "0 0".into())]),
+        oom_score_adj: 500,
+        init: true,
+        shm_size: Some(1 << 20),
+        readonly_rootfs: true,
+        cgroup_parent: Some("/mine/".into()),
+        runtime: Runtime::Runc,
+        ..Confinement::default()
+    };
+    asked.security.no_new_privileges = true;
+    asked.security.cap_add = vec!["SYS_ADMIN".parse().unwrap()];
+    asked.security.cap_drop = vec!["ALL".parse().unwrap()];
+    asked.security.masked_paths = Some(vec!["/proc/kcore".into()]);
+    asked.devices.rules = vec!["c 10:* r".parse().unwrap()];
+    asked.namespaces.ipc = IpcMode::Private;
+    asked.resources.memory = 64 << 20;
+    asked.resources.memory_swap = 128 << 20;
+    asked.resources.nano_cpus = 500_000_000;
+    asked.resources.cpu_shares = 512;
+    asked.resources.cpuset_cpus = "0-1".into();
+    asked.resources.pids_limit = Some(50);
+    asked.resources.blkio_weight = 300;
+    asked.resources.oom_kill_disable = Some(false);
+    asked
+}
+
+#[test]
+fn a_confined_container_on_cgroup_v1() {
+    let host = HostFacts {
+        cgroup_version: CgroupVersion::V1,
+        cgroup_manager: CgroupManager::Cgroupfs,
+        limits: per_controller(),
+        ..facts()
+    };
+    let asked = ContainerSpec { confinement: confined(), ..container() };
+    check(&asked, &image(), &host, &expect_file!["golden/confined-v1.json"]);
+}
+
+#[test]
+fn a_confined_container_on_cgroup_v2_with_systemd() {
+    let mut asked = ContainerSpec { confinement: confined(), ..container() };
+    asked.confinement.cgroup_parent = Some("mine.slice".into());
+    asked.confinement.resources.oom_kill_disable = None;
+    check(&asked, &image(), &facts(), &expect_file!["golden/confined-v2.json"]);
+}
+
+#[test]
+fn a_privileged_container() {
+    let mut asked = container();
+    asked.confinement.security.privileged = true;
+    check(&asked, &image(), &facts(), &expect_file!["golden/privileged.json"]);
+}
+
+#[test]
+fn the_hosts_namespaces() {
+    use crate::containers::spec::confinement::{CgroupnsMode, IpcMode};
+    let mut asked = container();
+    asked.domainname = "example.org".into();
+    asked.confinement.namespaces.pid = PidMode::Host;
+    asked.confinement.namespaces.ipc = IpcMode::Host;
+    asked.confinement.namespaces.host_uts = true;
+    asked.confinement.namespaces.cgroup = Some(CgroupnsMode::Host);
+    check(&asked, &image(), &facts(), &expect_file!["golden/host-namespaces.json"]);
+}
+
+#[test]
+fn the_hosts_processes_without_root() {
+    let host = HostFacts { rootless: true, oom_score_adj: 100, ..facts() };
+    let mut asked = container();
+    asked.confinement.namespaces.pid = PidMode::Host;
+    asked.confinement.oom_score_adj = -5;
+    check(&asked, &image(), &host, &expect_file!["golden/rootless-host-pid.json"]);
+}
+
+#[test]
+fn joined_namespaces_are_named_at_the_start_only() {
+    use crate::containers::spec::confinement::IpcMode;
+    let mut asked = container();
+    asked.confinement.namespaces.pid = PidMode::Container("a".repeat(64));
+    asked.confinement.namespaces.ipc = IpcMode::Container("a".repeat(64));
+    let spec = serde_json::to_value(spec_of(&asked, &image(), &facts()).unwrap()).unwrap();
+    for kind in ["pid", "ipc"] {
+        let path = rewrite::namespace_path(&spec, kind).unwrap();
+        assert!(path.starts_with("/proc/0/"), "{path}");
+    }
+    assert_eq!(rewrite::mount_source(&spec, "/dev/shm"), Some("/proc/0/shm"));
+}
+
+#[test]
+fn shared_memory_as_asked() {
+    use crate::containers::spec::confinement::IpcMode;
+    let shm = |ipc| {
+        let mut asked = container();
+        asked.confinement.namespaces.ipc = ipc;
+        let spec = serde_json::to_value(spec_of(&asked, &image(), &facts()).unwrap()).unwrap();
+        rewrite::mount_source(&spec, "/dev/shm").map(str::to_owned)
+    };
+    assert_eq!(shm(IpcMode::None), None);
+    assert_eq!(shm(IpcMode::Private).as_deref(), Some("shm"));
+    assert_eq!(shm(IpcMode::Host).as_deref(), Some("/dev/shm"));
+    assert!(shm(IpcMode::Shareable).unwrap().ends_with("/containers/default/0123/shm"));
+}
+
+#[test]
+fn the_filter_follows_the_capabilities() {
+    let filter = |asked: &ContainerSpec| {
+        let spec = spec_of(asked, &image(), &facts()).unwrap();
+        spec.linux().as_ref().unwrap().seccomp().clone()
+    };
+    let allows_mount = |asked: &ContainerSpec| {
+        let filter = filter(asked).unwrap();
+        filter
+            .syscalls()
+            .iter()
+            .flatten()
+            .any(|rule| rule.names().iter().any(|name| name == "mount"))
+    };
+    let mut asked = container();
+    assert!(!allows_mount(&asked));
+    asked.confinement.security.cap_add = vec!["SYS_ADMIN".parse().unwrap()];
+    assert!(allows_mount(&asked));
+    asked.confinement.security.apply("seccomp=unconfined").unwrap();
+    assert_eq!(filter(&asked), None);
 }

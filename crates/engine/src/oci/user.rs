@@ -20,10 +20,12 @@ pub struct ImageFiles {
 }
 
 impl ImageFiles {
-    /// Whether looking up `user` needs them: not if user and group are both numbers.
-    pub(crate) fn are_needed_for(user: &str) -> bool {
+    /// Whether looking up `user` and further groups needs them: not if all are numbers.
+    pub(crate) fn are_needed_for(user: &str, groups: &[String]) -> bool {
         let is_number = |text: &str| text.parse::<u32>().is_ok();
-        !user.split_once(':').is_some_and(|(user, group)| is_number(user) && is_number(group))
+        let numeric =
+            user.split_once(':').is_some_and(|(user, group)| is_number(user) && is_number(group));
+        !numeric || groups.iter().any(|group| !is_number(group))
     }
 }
 
@@ -79,6 +81,25 @@ impl Ids {
             ids.groups = groups(&files.group).filter(listed).map(|group| group.gid).collect();
         }
         Ok(ids)
+    }
+
+    /// Add the groups that were asked for beyond the user's (moby/sys `user/user.go`, `GetAdditionalGroups`).
+    pub(super) fn join(&mut self, asked: &[String], files: &ImageFiles) -> Result<()> {
+        for group in asked {
+            let found = groups(&files.group).find(|entry| entry.name == *group);
+            let gid = match found {
+                Some(entry) => entry.gid,
+                None => number(group)?.ok_or_else(|| {
+                    Error::InvalidParameter(format!(
+                        "Unable to find group {group}: no matching entries in group file"
+                    ))
+                })?,
+            };
+            if !self.groups.contains(&gid) {
+                self.groups.push(gid);
+            }
+        }
+        Ok(())
     }
 
     /// For the spec. The own group comes first among the further ones: a process that could drop it from the list
@@ -175,10 +196,29 @@ mod tests {
 
     #[test]
     fn two_numbers_need_no_files() {
-        assert!(!ImageFiles::are_needed_for("0:0"));
+        assert!(!ImageFiles::are_needed_for("0:0", &["7".into()]));
         for user in ["", "0", "web", "0:web", "web:0", ":", "5:"] {
-            assert!(ImageFiles::are_needed_for(user), "{user:?}");
+            assert!(ImageFiles::are_needed_for(user, &[]), "{user:?}");
         }
+        assert!(ImageFiles::are_needed_for("0:0", &["wheel".into()]));
+    }
+
+    #[test]
+    fn further_groups_by_name_and_number() {
+        let joined = |asked: &[&str]| {
+            let asked: Vec<_> = asked.iter().map(|group| (*group).to_owned()).collect();
+            let mut ids = Ids::find("web", &files()).unwrap();
+            ids.join(&asked, &files()).map(|()| ids.groups)
+        };
+        assert_eq!(joined(&["44", "root", "777"]).unwrap(), [10, 44, 0, 777]);
+        assert_eq!(
+            joined(&["nobody"]).unwrap_err().to_string(),
+            "Unable to find group nobody: no matching entries in group file"
+        );
+        assert_eq!(
+            joined(&["-1"]).unwrap_err().to_string(),
+            "uids and gids must be in range 0-2147483647"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{HostInfo, limits};
+use super::HostInfo;
 use crate::oci::HostFacts;
 
 /// Network drivers that Docker's clients know, and that CNI has plugins of the same name for.
@@ -15,7 +15,6 @@ pub(super) fn read(facts: &HostFacts) -> HostInfo {
     let uname = rustix::system::uname();
     let os_release =
         text("/etc/os-release").or_else(|| text("/usr/lib/os-release")).unwrap_or_default();
-    let cgroup = text("/proc/self/cgroup").unwrap_or_default();
     HostInfo {
         hostname: uname.nodename().to_string_lossy().into_owned(),
         operating_system: release_value(&os_release, "PRETTY_NAME")
@@ -25,11 +24,7 @@ pub(super) fn read(facts: &HostFacts) -> HostInfo {
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
         memory: total_memory(&text("/proc/meminfo").unwrap_or_default()),
-        limits: limits::read(
-            Path::new("/sys/fs/cgroup"),
-            facts.cgroup_version,
-            limits::own_group(&cgroup),
-        ),
+        limits: facts.limits.clone(),
         ipv4_forwarding: text("/proc/sys/net/ipv4/ip_forward")
             .is_none_or(|value| value.trim() != "0"),
     }

@@ -174,6 +174,7 @@ pub(crate) fn request() -> ContainerSpec {
         console_size: None,
         annotations: std::collections::BTreeMap::new(),
         mounts: engine::containers::spec::mounts::MountsSpec::default(),
+        confinement: engine::containers::spec::confinement::Confinement::default(),
         recorded: Recorded(Arc::from(*br#"{"Image":"box"}"#)),
     }
 }

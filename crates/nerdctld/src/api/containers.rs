@@ -5,6 +5,7 @@
 pub(in crate::api) mod archive;
 pub(in crate::api) mod create;
 pub(in crate::api) mod streams;
+pub(in crate::api) mod update;
 mod view;
 
 use std::sync::Arc;

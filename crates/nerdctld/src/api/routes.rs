@@ -111,7 +111,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/containers/{id*}/stop",               |call| Box::pin(containers::stop(call))).finishes(),
     post  ("/containers/{id*}/restart",            |call| Box::pin(unsupported::not_built(call))),
     post  ("/containers/{id*}/kill",               |call| Box::pin(containers::kill(call))).finishes(),
-    post  ("/containers/{id*}/update",             |call| Box::pin(unsupported::not_built(call))),
+    post  ("/containers/{id*}/update",             |call| Box::pin(containers::update::update(call))).finishes(),
     post  ("/containers/{id*}/rename",             |call| Box::pin(unsupported::not_built(call))),
     post  ("/containers/{id*}/pause",              |call| Box::pin(unsupported::not_built(call))),
     post  ("/containers/{id*}/unpause",            |call| Box::pin(unsupported::not_built(call))),

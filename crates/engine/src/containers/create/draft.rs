@@ -6,7 +6,7 @@ use containerd::Any;
 use containerd::containers::NewContainer;
 use containerd::messages::RuncOptions;
 use names::{ContainerId, Namespace, Platform};
-use nerdctl_store::labels::values::LogConfig;
+use nerdctl_store::labels::values::{DeviceMapping, HostConfig, Ipc, LogConfig};
 use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
 use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
@@ -17,13 +17,15 @@ use super::mounts::MountsDraft;
 use super::network::{NetworkPlan, dns, port_wishes};
 use crate::containers::mounts::MountPlan;
 use crate::containers::record::{FACTS, Facts, LABELS, ManifestFact, REQUEST};
+use crate::containers::shares::shm_path;
+use crate::containers::spec::confinement::{Confinement, IpcMode, PidMode};
 use crate::containers::{ContainerSpec, LogDriver, NetworkMode};
 use crate::images::ResolvedImage;
-use crate::oci::{self, CgroupManager, Effective, HookCalls, ImageFiles, SpecInput};
+use crate::oci::{self, CgroupManager, Effective, HookCalls, ImageFiles, Lookups, SpecInput};
 use crate::{Engine, Error, Result};
 
-/// The runtime of all containers that we make.
-const RUNTIME: &str = "io.containerd.runc.v2";
+/// Shims with runc's options start so.
+const RUNC_SHIMS: &str = "io.containerd.runc.";
 
 /// Everything about a new container but its name, which may have to be drawn several times.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(super) struct Draft {
     pub(super) spec: ContainerSpec,
     pub(super) image: ResolvedImage,
     effective: Effective,
+    lookups: Lookups,
     namespace: Namespace,
     /// What is mounted.
     pub(super) mounts: MountsDraft,
@@ -49,7 +52,7 @@ impl Draft {
         network: NetworkPlan,
         image: ResolvedImage,
         effective: Effective,
-        mounts: MountsDraft,
+        (mounts, lookups): (MountsDraft, Lookups),
     ) -> Self {
         if let Some(joined) = &network.joined {
             spec.hostname = Some(joined.hostname.clone()).filter(|name| !name.is_empty());
@@ -68,7 +71,7 @@ impl Draft {
             anonymous_volumes: anonymous_volumes(&mounts.plans),
             ..labels(&id, &spec, &network, &image, &effective, &place)
         };
-        Self { id, spec, image, effective, namespace, mounts, labels, network }
+        Self { id, spec, image, effective, lookups, namespace, mounts, labels, network }
     }
 
     /// Docker's warnings (moby `daemon/create.go`).
@@ -143,6 +146,7 @@ impl Draft {
             (LABELS, Any::new(LABELS, docker_labels)),
             (FACTS, self.facts().to_any().map_err(failed)?),
         ];
+        let runtime = self.spec.confinement.runtime.name();
         let options = RuncOptions {
             systemd_cgroup: engine.host().cgroup_manager == CgroupManager::Systemd,
             ..RuncOptions::default()
@@ -151,8 +155,8 @@ impl Draft {
             id: self.id.to_string(),
             labels: self.all_labels(engine)?,
             image: self.image.name.clone(),
-            runtime_name: RUNTIME.to_owned(),
-            runtime_options: Some(Any::runc_options(&options)),
+            runtime_name: runtime.to_owned(),
+            runtime_options: runtime.starts_with(RUNC_SHIMS).then(|| Any::runc_options(&options)),
             spec: Some(Any::oci_spec(spec)),
             snapshotter: engine.settings().snapshotter.clone(),
             snapshot_key: self.id.to_string(),
@@ -199,6 +203,8 @@ impl Draft {
             mounts: &self.mounts.plans,
             annotations: &self.encoded(ContainerLabels::to_annotations)?,
             hooks: &hooks(engine)?,
+            shm_path: &shm_path(&engine.store().container_dir(&self.namespace, &self.id)),
+            lookups: &self.lookups,
             host: engine.host(),
         })
     }
@@ -242,6 +248,7 @@ impl Draft {
             annotations: spec.annotations.clone(),
             mounts: self.mounts.plans.clone(),
             volumes: self.declared_volumes(),
+            resources: Some(spec.confinement.resources.clone()),
         }
     }
 }
@@ -284,7 +291,15 @@ fn labels(
         }
         LogDriver::None => ("none".to_owned(), LogConfig::default()),
     };
+    let confinement = &spec.confinement;
     ContainerLabels {
+        pid_container: match &confinement.namespaces.pid {
+            PidMode::Container(id) => Some(id.clone()),
+            PidMode::Private | PidMode::Host => None,
+        },
+        ipc: Some(ipc(confinement, &place.state_dir)),
+        host_config: host_config(confinement),
+        privileged: confinement.security.privileged,
         namespace: place.namespace.to_owned(),
         hostname: spec.hostname.clone().unwrap_or_else(|| default_hostname.to_owned()),
         domainname: spec.domainname.clone(),
@@ -305,6 +320,44 @@ fn labels(
         user: Some(effective.user.clone()).filter(|user| !user.is_empty()),
         stop_signal: Some(effective.stop_signal.name()),
         ..ContainerLabels::default()
+    }
+}
+
+/// How `nerdctl start` and `rm` know what to do about its shared memory.
+fn ipc(confinement: &Confinement, state_dir: &std::path::Path) -> Ipc {
+    let mode = |mode: &str| Ipc {
+        mode: mode.to_owned(),
+        shm_size: confinement.shm_size.map(|bytes| bytes.to_string()).unwrap_or_default(),
+        ..Ipc::default()
+    };
+    match &confinement.namespaces.ipc {
+        IpcMode::Private => mode("private"),
+        // nerdctl does not know it; a size would make it look for what is not there.
+        IpcMode::None => Ipc::default(),
+        IpcMode::Host => Ipc { shm_size: String::new(), ..mode("host") },
+        IpcMode::Shareable => Ipc {
+            host_shm_path: Some(shm_path(state_dir).display().to_string()),
+            ..mode("shareable")
+        },
+        IpcMode::Container(id) => Ipc {
+            victim_container_id: Some(id.clone()),
+            shm_size: String::new(),
+            ..mode("container")
+        },
+    }
+}
+
+/// What `nerdctl inspect` cannot find in the spec.
+fn host_config(confinement: &Confinement) -> HostConfig {
+    let devices = confinement.devices.mappings.iter().map(|mapping| DeviceMapping {
+        path_on_host: mapping.on_host.display().to_string(),
+        path_in_container: mapping.in_container.display().to_string(),
+        cgroup_permissions: mapping.access.as_str().to_owned(),
+    });
+    HostConfig {
+        blkio_weight: confinement.resources.blkio_weight,
+        devices: devices.collect(),
+        ..HostConfig::default()
     }
 }
 

@@ -7,7 +7,11 @@ use names::Namespace;
 
 use super::spec::SlimSpec;
 use super::{REQUEST, View};
-use crate::containers::{Container, ContainerDetails, LogSource, Owner, ProcessDetails, Recorded};
+use crate::containers::spec::confinement::Resources;
+use crate::containers::{
+    Container, ContainerDetails, HostParts, LogSource, Owner, ProcessDetails, Recorded,
+};
+use crate::oci::rewrite;
 
 /// The details of `record`, whose summary (with its state) is `container`.
 ///
@@ -47,8 +51,33 @@ pub(crate) fn details(
         exposed_ports: view.exposed_ports().to_vec(),
         volumes: view.facts.volumes.clone(),
         restart_policy: view.nerdctl.restart.policy.clone().unwrap_or_default(),
+        resources: resources(&view),
+        host_parts: host_parts(&view, &spec),
+        apparmor_profile: spec.process.apparmor_profile.clone(),
         container,
     })
+}
+
+/// Limits: of ours as they were asked for, of others as far as their spec tells.
+fn resources(view: &View<'_>) -> Resources {
+    if let Some(known) = view.facts.resources.clone() {
+        return known;
+    }
+    let spec = view.record.spec.as_ref().and_then(|spec| serde_json::from_slice(&spec.value).ok());
+    rewrite::resources(&spec.unwrap_or_default())
+}
+
+fn host_parts(view: &View<'_>, spec: &SlimSpec) -> HostParts {
+    let hosts = |kind: &str| !spec.linux.has_namespace(kind);
+    HostParts {
+        privileged: view.nerdctl.privileged,
+        readonly_rootfs: spec.root.readonly,
+        pid: hosts("pid"),
+        ipc: hosts("ipc"),
+        uts: hosts("uts"),
+        cgroup: hosts("cgroup"),
+        oom_score_adj: spec.process.oom_score_adj,
+    }
 }
 
 /// Of ours with the variables and the user that Docker shows, not with what the daemon made of them: tools create
@@ -59,7 +88,8 @@ fn process(view: &View<'_>, spec: &SlimSpec) -> ProcessDetails {
     let ids = || format!("{}:{}", process.user.uid, process.user.gid);
     let sysctl = spec.linux.sysctl.get("kernel.domainname");
     ProcessDetails {
-        args: process.args.clone(),
+        // The spec's may begin with an init.
+        args: if ours { view.facts.args() } else { process.args.clone() },
         env: if ours { view.facts.env.clone() } else { process.env.clone() },
         cwd: process.cwd.clone(),
         user: if ours {
@@ -67,7 +97,12 @@ fn process(view: &View<'_>, spec: &SlimSpec) -> ProcessDetails {
         } else {
             view.nerdctl.user.clone().unwrap_or_else(ids)
         },
-        hostname: spec.hostname.clone(),
+        // With the host's name the spec has none, but Docker shows one.
+        hostname: if spec.hostname.is_empty() {
+            view.nerdctl.hostname.clone()
+        } else {
+            spec.hostname.clone()
+        },
         domainname: sysctl.unwrap_or(&spec.domainname).clone(),
     }
 }

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::FACTS;
 use crate::containers::mounts::MountPlan;
+use crate::containers::spec::confinement::Resources;
 use crate::images::{Descriptor, ResolvedImage};
 
-/// Facts of a container of ours, fixed at creation.
+/// Facts of a container of ours, fixed at creation but for its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Facts {
@@ -48,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) mounts: Vec<MountPlan>,
     /// Declared by request and image, as typed.
     pub(crate) volumes: Vec<String>,
+    /// Limits as they are now. Records of earlier versions have none, and no limits.
+    pub(crate) resources: Option<Resources>,
 }
 
 /// A manifest, as a descriptor names it.

@@ -44,6 +44,10 @@ pub(super) struct SlimProcess {
     pub(super) env: Vec<String>,
     pub(super) cwd: String,
     pub(super) user: SlimUser,
+    #[serde(rename = "apparmorProfile")]
+    pub(super) apparmor_profile: String,
+    #[serde(rename = "oomScoreAdj", deserialize_with = "or_default")]
+    pub(super) oom_score_adj: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,9 +1,11 @@
 //! Old requests, lifted to the newest version.
 
 mod mounts;
+mod sysctls;
 
 use docker_wire::containers::ContainerCreateRequest;
 use docker_wire::filters::Filters;
+use docker_wire::host_config::HostConfig;
 use docker_wire::query::Query;
 use engine::containers::wait::WaitCondition;
 use serde_json::Value;
@@ -180,6 +182,7 @@ pub(in crate::api) fn create(
     if version < v(45) {
         mounts::subpath_is_refused(request)?;
     }
+    warnings.extend(sysctls::of_interfaces(request, version < v(48))?);
     if version < v(48) {
         gateway_priority_is_ignored(request);
         mounts::images_are_refused(request)?;
@@ -190,6 +193,20 @@ pub(in crate::api) fn create(
         warnings.extend(empty_port_bindings_are_deprecated(request));
     }
     Ok(warnings)
+}
+
+/// `POST /containers/{id}/update`: limits that older versions did not change.
+pub(in crate::api) fn update(version: ApiVersion, host: &mut HostConfig) {
+    if version < v(40) {
+        host.pids_limit = None;
+    }
+    if version < v(55) {
+        host.blkio_weight_device = None;
+        host.blkio_device_read_bps = None;
+        host.blkio_device_write_bps = None;
+        host.blkio_device_read_iops = None;
+        host.blkio_device_write_iops = None;
+    }
 }
 
 /// 1.40 made `private` the default.

@@ -3,6 +3,7 @@
 //! In this order: decode by Go's rules, lift to the newest version, refuse what is wrong (400), refuse what is not
 //! understood (501, by name), and only then build the spec, in which impossible things cannot be said.
 
+pub(in crate::api::containers) mod confinement;
 mod fields;
 mod mounts;
 mod networking;
@@ -77,7 +78,7 @@ fn spec(
     validate(config, host)?;
     networking::validate(&request, config, host)?;
     let ports_and_names = networking::networking(&request, config, host)?;
-    if let Some(field) = fields::not_understood(&request, facts) {
+    if let Some(field) = fields::not_understood(&request) {
         return Err(engine::Error::unsupported(field).into());
     }
     let log_driver =
@@ -109,6 +110,7 @@ fn spec(
         console_size: console_size(config, host)?,
         annotations: checked_keys("annotation", &host.annotations)?,
         mounts: mounts::mounts(config, host)?,
+        confinement: confinement::decode(config, host)?,
         recorded: engine::containers::Recorded([].into()),
     };
     Ok(ContainerSpec { recorded: recorded::write(request, facts), ..spec })
@@ -160,7 +162,10 @@ fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> 
 }
 
 /// moby `api/types/container/hostconfig.go`, `ValidateRestartPolicy`.
-fn validate_restart_policy(policy: &RestartPolicy, auto_remove: bool) -> Result<(), Refusal> {
+pub(in crate::api::containers) fn validate_restart_policy(
+    policy: &RestartPolicy,
+    auto_remove: bool,
+) -> Result<(), Refusal> {
     let RestartPolicy { name, maximum_retry_count } = policy;
     let none = ["", "no"].contains(&name.as_str());
     if auto_remove && !none {

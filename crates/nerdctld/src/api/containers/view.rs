@@ -4,6 +4,8 @@
 //! others made have none: for them the same fields are derived from what containerd and nerdctl wrote down, and what
 //! cannot be known is Docker's default.
 
+mod confinement;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -230,6 +232,7 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         platform: "linux".to_owned(),
         host_config: host_config(details, recorded.as_ref(), host),
         storage: Some(Storage { root_fs: Some(RootFsStorage { snapshot }) }),
+        app_armor_profile: details.apparmor_profile.clone(),
         mounts: mounts(container),
         config: config(details, recorded),
         network_settings: NetworkSettings {
@@ -330,8 +333,7 @@ fn host_config(
     );
     // Answers of dockerd before 29 may have been recorded and sent again, with another name for the same network.
     shown.network_mode.clone_from(&container.network_mode);
-    shown.masked_paths.get_or_insert_with(|| details.masked_paths.clone());
-    shown.readonly_paths.get_or_insert_with(|| details.readonly_paths.clone());
+    confinement::bring_up_to_date(&mut shown, details);
     shown
 }
 
@@ -351,6 +353,7 @@ fn derived_host_config(details: &ContainerDetails, host: &HostFacts) -> HostConf
         port_bindings: Some(port_map(&details.container)),
         ..HostConfig::default()
     };
+    confinement::derive(&mut derived, details);
     recorded::complete(&mut derived, host);
     derived
 }

@@ -49,6 +49,44 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             "HostConfig.Memory is not supported by nerdctld",
         ),
         (Error::NotRunning(text("0123")), 409, "container 0123 is not running"),
+        (
+            Error::NoInit,
+            500,
+            "no init for containers found in $PATH (docker-init, tini-static, tini): install tini, or create the container without an init",
+        ),
+        (
+            Error::NoDeviceDriver { driver: text("nvidia"), capabilities: text("[[gpu]]") },
+            400,
+            "could not select device driver \"nvidia\" with capabilities: [[gpu]]",
+        ),
+        (
+            Error::JoinFailed {
+                namespace: "PID",
+                source: Box::new(Error::NotRunning(text("0123"))),
+            },
+            409,
+            "failed to join PID namespace: container 0123 is not running",
+        ),
+        (
+            Error::NotShareable(text("0123")),
+            400,
+            "container 0123: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+        ),
+        (
+            Error::IsRestarting(text("0123")),
+            409,
+            "Container 0123 is restarting, wait until the container is running",
+        ),
+        (
+            Error::CannotUpdate {
+                container: text("0123"),
+                source: Box::new(Error::ConflictingUpdate("Conflicting options: x")),
+            },
+            409,
+            "Cannot update container 0123: Conflicting options: x",
+        ),
+        (Error::ConflictingUpdate("Conflicting options: x"), 409, "Conflicting options: x"),
+        (Error::UpdateRemoving, 409, "container is marked for removal and cannot be \"update\""),
         (Error::StartPaused, 409, "cannot start a paused container, try unpause instead"),
         (Error::StartRemoving, 409, "container is marked for removal and cannot be started"),
         (

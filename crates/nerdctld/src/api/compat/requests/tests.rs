@@ -20,7 +20,7 @@ fn created(
     Ok((request, warnings))
 }
 
-fn host(version: ApiVersion, body: &Value) -> docker_wire::host_config::HostConfig {
+fn host(version: ApiVersion, body: &Value) -> HostConfig {
     created(version, body).unwrap().0.host_config.unwrap_or_default()
 }
 

@@ -8,10 +8,8 @@ use docker_wire::containers::{ContainerConfig, ContainerCreateRequest};
 use docker_wire::decode;
 use docker_wire::host_config::HostConfig;
 use docker_wire::networks::EndpointSettings;
-use engine::oci::HostFacts;
 
 use super::networking::{is_user_defined, mode};
-use super::recorded::{SHM_SIZE, cgroup_namespace};
 
 /// How far a field is understood.
 enum Use {
@@ -25,7 +23,6 @@ enum Use {
 struct Given<'a> {
     config: &'a ContainerConfig,
     host: &'a HostConfig,
-    facts: &'a HostFacts,
 }
 
 use Use::{Any, Only};
@@ -62,6 +59,34 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("Labels", Any),
     ("StopSignal", Any),
     ("StopTimeout", Any),
+    ("HostConfig.CpuShares", Any),
+    ("HostConfig.Memory", Any),
+    ("HostConfig.CgroupParent", Any),
+    ("HostConfig.BlkioWeight", Any),
+    ("HostConfig.BlkioWeightDevice", Any),
+    ("HostConfig.BlkioDeviceReadBps", Any),
+    ("HostConfig.BlkioDeviceWriteBps", Any),
+    ("HostConfig.BlkioDeviceReadIOps", Any),
+    ("HostConfig.BlkioDeviceWriteIOps", Any),
+    ("HostConfig.CpuPeriod", Any),
+    ("HostConfig.CpuQuota", Any),
+    ("HostConfig.CpuRealtimePeriod", Any),
+    ("HostConfig.CpuRealtimeRuntime", Any),
+    ("HostConfig.CpusetCpus", Any),
+    ("HostConfig.CpusetMems", Any),
+    ("HostConfig.Devices", Any),
+    ("HostConfig.DeviceCgroupRules", Any),
+    ("HostConfig.DeviceRequests", Any),
+    ("HostConfig.MemoryReservation", Any),
+    ("HostConfig.MemorySwap", Any),
+    ("HostConfig.MemorySwappiness", Any),
+    ("HostConfig.NanoCpus", Any),
+    ("HostConfig.OomKillDisable", Any),
+    ("HostConfig.Init", Any),
+    ("HostConfig.PidsLimit", Any),
+    ("HostConfig.Ulimits", Any),
+    ("HostConfig.IOMaximumIOps", Any), // wrong, not only refused
+    ("HostConfig.IOMaximumBandwidth", Any), // wrong, not only refused
     // Mounts are judged one by one where they are read, down to the last option.
     ("HostConfig.Binds", Any),
     // Written by the client, not by the daemon.
@@ -90,26 +115,26 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("HostConfig.DnsSearch", Any),
     ("HostConfig.ExtraHosts", Any),
     ("HostConfig.PublishAllPorts", Any),
-    (
-        "HostConfig.CgroupnsMode",
-        Only(|given| given.host.cgroupns_mode == cgroup_namespace(given.facts)),
-    ),
-    // Nobody can share it yet, so both mean the same.
-    (
-        "HostConfig.IpcMode",
-        Only(|given| ["private", "shareable"].contains(&given.host.ipc_mode.as_str())),
-    ),
+    ("HostConfig.CapAdd", Any),
+    ("HostConfig.CapDrop", Any),
+    ("HostConfig.CgroupnsMode", Any),
+    ("HostConfig.GroupAdd", Any),
+    ("HostConfig.IpcMode", Any),
+    ("HostConfig.OomScoreAdj", Any),
+    ("HostConfig.PidMode", Any),
+    ("HostConfig.Privileged", Any),
+    ("HostConfig.ReadonlyRootfs", Any),
+    ("HostConfig.SecurityOpt", Any),
+    ("HostConfig.UTSMode", Any),
+    // No user namespaces are used, so the host's is everybody's.
+    ("HostConfig.UsernsMode", Only(|given| given.host.userns_mode == "host")),
     ("HostConfig.Tmpfs", Any),
-    ("HostConfig.ShmSize", Only(|given| given.host.shm_size == SHM_SIZE)),
-    (
-        "HostConfig.Runtime",
-        Only(|given| ["runc", "io.containerd.runc.v2"].contains(&given.host.runtime.as_str())),
-    ),
+    ("HostConfig.ShmSize", Any),
+    ("HostConfig.Sysctls", Any),
+    ("HostConfig.Runtime", Any),
     ("HostConfig.Isolation", Any), // anything but the default is wrong, not only refused
-    // The command line sends -1 for "as the kernel does".
-    ("HostConfig.MemorySwappiness", Only(|given| given.host.memory_swappiness == Some(-1))),
-    // Every negative number is "no limit" (moby `container_routes.go`).
-    ("HostConfig.PidsLimit", Only(|given| given.host.pids_limit.is_some_and(|limit| limit < 0))),
+    ("HostConfig.MaskedPaths", Any),
+    ("HostConfig.ReadonlyPaths", Any),
     ("NetworkingConfig.EndpointsConfig", Any), // judged endpoint by endpoint
     ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", Any),
     ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", Any),
@@ -123,20 +148,16 @@ fn is(list: &Option<Vec<String>>, word: &str) -> bool {
 }
 
 /// The first field that is set and not understood, in Docker's spelling, with its value where that tells more.
-pub(super) fn not_understood(
-    request: &ContainerCreateRequest,
-    facts: &HostFacts,
-) -> Option<String> {
+pub(super) fn not_understood(request: &ContainerCreateRequest) -> Option<String> {
     let (no_config, no_host) = (ContainerConfig::default(), HostConfig::default());
     let config = request.config.as_ref().unwrap_or(&no_config);
     let host = request.host_config.as_ref().unwrap_or(&no_host);
-    let given = Given { config, host, facts };
+    let given = Given { config, host };
     set_fields(config)
         .into_iter()
         .chain(set_fields(host).into_iter().map(|field| format!("HostConfig.{field}")))
         .find(|field| !understood(field, &given))
         .map(|field| with_value(field, host))
-        .or_else(|| empty_but_meant(host))
         .or_else(|| endpoint(request, host))
 }
 
@@ -158,22 +179,10 @@ fn with_value(field: String, host: &HostConfig) -> String {
     let value = match field.as_str() {
         "HostConfig.LogConfig.Type" => &host.log_config.driver,
         "HostConfig.RestartPolicy.Name" => &host.restart_policy.name,
-        "HostConfig.Runtime" => &host.runtime,
-        "HostConfig.CgroupnsMode" => &host.cgroupns_mode,
-        "HostConfig.IpcMode" => &host.ipc_mode,
+        "HostConfig.UsernsMode" => &host.userns_mode,
         _ => return field,
     };
     format!("{field} {value:?}")
-}
-
-/// Fields whose empty or zero value is a wish: no masked paths, a swappiness of 0.
-fn empty_but_meant(host: &HostConfig) -> Option<String> {
-    let wishes = [
-        (host.masked_paths.as_ref().is_some_and(Vec::is_empty), "HostConfig.MaskedPaths"),
-        (host.readonly_paths.as_ref().is_some_and(Vec::is_empty), "HostConfig.ReadonlyPaths"),
-        (host.memory_swappiness == Some(0), "HostConfig.MemorySwappiness"),
-    ];
-    wishes.into_iter().find(|(wished, _)| *wished).map(|(_, field)| field.to_owned())
 }
 
 /// An endpoint that does not go with the mode, or a setting of one. A container that shares another's network ignores

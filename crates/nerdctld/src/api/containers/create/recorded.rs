@@ -81,6 +81,20 @@ pub(in crate::api::containers) fn complete(config: &mut HostConfig, host: &HostF
     if config.shm_size == 0 {
         config.shm_size = SHM_SIZE;
     }
+    config.security_opt = security_options(config);
+}
+
+/// SELinux does not separate who shares the host's processes or memory (moby `daemon/create.go`,
+/// `generateSecurityOpt`); tools see that in the options.
+fn security_options(config: &HostConfig) -> Option<Vec<String>> {
+    const NO_LABEL: &str = "label=disable";
+    let given = config.security_opt.clone();
+    let labelled = given.iter().flatten().any(|option| option.split('=').next() == Some("label"));
+    let shares = config.privileged || config.ipc_mode == "host" || config.pid_mode == "host";
+    if labelled || !shares {
+        return given;
+    }
+    Some(given.into_iter().flatten().chain([NO_LABEL.to_owned()]).collect())
 }
 
 /// The cgroup namespace that containers get here unless asked otherwise.

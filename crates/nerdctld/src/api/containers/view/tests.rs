@@ -55,6 +55,7 @@ fn container(phase: Phase) -> Container {
             Port { container_port: 443, protocol: "tcp".to_owned(), host: None },
         ],
         mounts: Vec::new(),
+        shares: engine::containers::shares::Shares::default(),
         tty: false,
         open_stdin: false,
         stdin_once: false,
@@ -96,6 +97,9 @@ fn details(container: Container) -> ContainerDetails {
         volumes: Vec::new(),
         exposed_ports: vec!["443/tcp".to_owned()],
         restart_policy: "on-failure:3".to_owned(),
+        resources: engine::containers::spec::confinement::Resources::default(),
+        host_parts: engine::containers::HostParts::default(),
+        apparmor_profile: String::new(),
     }
 }
 
