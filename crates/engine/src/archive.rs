@@ -23,4 +23,4 @@ mod sparse;
 pub(crate) mod tree;
 pub(crate) mod unpack;
 
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Tree, clean};

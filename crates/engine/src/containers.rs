@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod attach;
 pub mod attachment;
+pub mod commit;
 mod confine;
 pub mod create;
 pub mod exit;

@@ -318,6 +318,14 @@ pub enum Error {
         /// In Docker's words.
         reason: &'static str,
     },
+    /// Commit of what is going away.
+    #[error("You cannot commit container {container} {reason}")]
+    CannotCommit {
+        /// Its id.
+        container: String,
+        /// In Docker's words.
+        reason: &'static str,
+    },
 
     // --- mounts and volumes
     /// No volume of that name.
@@ -528,6 +536,7 @@ impl Error {
             | Self::CannotExport { .. }
             | Self::VolumeInUse { .. }
             | Self::PruneRunning
+            | Self::CannotCommit { .. }
             | Self::ImageInUse { .. } => Class::Conflict,
             Self::NotModified => Class::NotModified,
             Self::CannotKill { source, .. }

@@ -1,20 +1,25 @@
 //! Images: the domain types. One operation, one file in `images/`.
 
 mod cache;
+pub(crate) mod changes;
 mod documents;
 mod facts;
 mod fetch;
 mod glob;
+mod history;
 mod inspect;
 mod labels;
 pub(crate) mod lease;
 mod list;
+pub(crate) mod make;
 mod naming;
 mod progress;
 mod pull;
 mod remote;
 mod remove;
-mod resolve;
+pub(crate) mod resolve;
+mod run_config;
+mod tag;
 mod turns;
 mod unpack;
 
@@ -24,8 +29,10 @@ use jiff::Timestamp;
 use names::{ImageRef, Platform};
 
 pub use cache::Cache;
+pub use history::HistoryStep;
 pub use labels::allowed_image_labels;
 pub use progress::{Pull, PullEvent, PullStatus};
+pub use run_config::{HealthCheck, Nothing, RunConfig};
 
 use facts::ImageFacts;
 pub(crate) use remote::registry_client;

@@ -6,9 +6,9 @@
 //! |---|---|
 //! | `create_container`, `start_container`, `stop_container`, `kill_container`, `remove_container`, `wait_container` | `containers/<verb>.rs` |
 //! | `list_containers`, `inspect_container`, `resolve_container` | `containers/{list,inspect,resolve}.rs` |
-//! | `stat_container_path`, `read_container_archive`, `write_container_archive`, `export_container` | `containers/{archive,export}.rs` |
+//! | `stat_container_path`, `read_container_archive`, `write_container_archive`, `export_container`, `commit_container` | `containers/{archive,export,commit}.rs` |
 //! | `attach_container`, `container_logs`, `resize_container`, `update_container` | `containers/{attach,logs,resize,update}.rs` |
-//! | `pull_image`, `list_images`, `inspect_image`, `remove_image` | `images/<verb>.rs` |
+//! | `pull_image`, `list_images`, `inspect_image`, `remove_image`, `image_history`, `tag_image` | `images/<verb>.rs` |
 //! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
 //! | `events` | `events/hub.rs` |

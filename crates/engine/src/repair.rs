@@ -15,6 +15,9 @@ use crate::{Engine, Error, Result};
 /// Label of every lease that we take.
 pub const LEASE_MARK: &str = "nerdctld/lease";
 
+/// Label of a lease: a container that is paused while the lease's work is done.
+pub const PAUSED_MARK: &str = "nerdctld/paused";
+
 /// A half-made thing younger than this may be being made right now, by another daemon on the same containerd.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -163,6 +166,9 @@ impl Engine {
         let leases = leases.map_err(|error| self.containerd_error("list leases", error))?;
         let mut count = 0;
         for lease in leases.iter().filter(|lease| lease.created_at < started) {
+            if let Some(id) = lease.labels.get(PAUSED_MARK) {
+                self.resume_after_commit(id).await;
+            }
             let deleted = self.containerd().delete_lease(&lease.id, false).await;
             if deleted.is_ok() {
                 count += 1;

@@ -11,7 +11,7 @@
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `logs`, `attach` | output stored and live, input, terminals |
-//! | `archive` | files out of containers and into them, export |
+//! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
@@ -31,6 +31,7 @@ use e2e::{Context as _, Host, Result};
 mod archive;
 mod attach;
 mod cli;
+mod commit;
 mod containers;
 mod create;
 mod events;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         attach::TESTS,
         archive::TESTS,
         mounts::TESTS,
+        commit::TESTS,
         lists::TESTS,
         events::TESTS,
         ports::TESTS,

@@ -38,12 +38,21 @@ type Uploads = Arc<Mutex<HashMap<String, Turn>>>;
 impl WorkLease {
     /// A new lease; `purpose` (`pull`) is its mark.
     pub(crate) async fn begin(engine: &Engine, purpose: &str) -> Result<Self> {
+        Self::begin_with(engine, purpose, Labels::new()).await
+    }
+
+    /// The same with further labels for whoever finds the lease after a crash.
+    pub(crate) async fn begin_with(
+        engine: &Engine,
+        purpose: &str,
+        mut mark: Labels,
+    ) -> Result<Self> {
         let id = format!("nerdctld-{purpose}-{:032x}", u128::from_ne_bytes(random::bytes()?));
         let client = engine.containerd().with_lease(&id);
         // Armed before the call: it may be dropped when containerd has already made the lease.
         let lease =
             Self { engine: engine.clone(), id, client, uploads: Uploads::default(), armed: true };
-        let mark = Labels::from([(LEASE_MARK.to_owned(), purpose.to_owned())]);
+        mark.insert(LEASE_MARK.to_owned(), purpose.to_owned());
         let made =
             engine.containerd().create_lease(&lease.id, mark, Some(SystemTime::now() + LIFE)).await;
         match made {

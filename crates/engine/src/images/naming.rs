@@ -91,7 +91,7 @@ impl Engine {
 }
 
 /// All labels but those that repeat the name, or that hand the image to Kubernetes.
-fn inherited_labels(labels: &Labels) -> Labels {
+pub(crate) fn inherited_labels(labels: &Labels) -> Labels {
     let names = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
     let keep = labels
         .iter()

@@ -3,6 +3,7 @@
 //! Making one is in [`create`], its files are in [`archive`], its streams in [`streams`], how one looks to a client is in [`view`].
 
 pub(in crate::api) mod archive;
+pub(in crate::api) mod commit;
 pub(in crate::api) mod create;
 pub(in crate::api) mod streams;
 pub(in crate::api) mod update;

@@ -1,4 +1,4 @@
-//! `/images`: list, inspect, remove. Pulling is in [`transfer`], how an image looks to a client in [`view`].
+//! `/images`: list, inspect, history, tag, remove. Pulling is in [`transfer`], how an image looks to a client in [`view`].
 
 pub(in crate::api) mod transfer;
 pub(in crate::api) mod view;
@@ -6,13 +6,14 @@ pub(in crate::api) mod view;
 use docker_wire::decode;
 use docker_wire::distribution;
 use docker_wire::filters::{self, Filters, InvalidFilter};
-use docker_wire::images::ImageDeleteItem;
-use engine::images::{ImageFilter, Removed};
+use docker_wire::images::{ImageDeleteItem, ImageHistoryItem};
+use engine::images::{HistoryStep, ImageFilter, Removed};
 use jiff::Zoned;
 use names::Platform;
 
 use super::call::{Answer, Call, chain};
 use super::compat::{requests, responses};
+use super::containers::commit::repo_and_tag;
 use super::error::Refusal;
 use super::reply::Reply;
 
@@ -64,6 +65,34 @@ pub(in crate::api) async fn inspect(call: Call) -> Answer {
     let mut image = view::inspect(details);
     responses::image_inspect(call.version, &mut image);
     Ok(Reply::json(&image))
+}
+
+/// `GET /images/{name}/history`.
+pub(in crate::api) async fn history(call: Call) -> Answer {
+    let platform = requests::image_history_platform(call.version, &call.query);
+    let platform = Some(platform).filter(|text| !text.is_empty()).map(json_platform).transpose()?;
+    let steps = call.engine.image_history(call.parameter("name"), platform.as_ref()).await?;
+    Ok(Reply::json(&steps.into_iter().map(history_item).collect::<Vec<_>>()))
+}
+
+fn history_item(step: HistoryStep) -> ImageHistoryItem {
+    ImageHistoryItem {
+        comment: step.comment,
+        created: step.created.map_or(0, |created| created.as_second()),
+        created_by: step.created_by,
+        id: if step.id.is_empty() { "<missing>".to_owned() } else { step.id },
+        size: i64::try_from(step.size).unwrap_or(i64::MAX),
+        tags: (!step.tags.is_empty()).then_some(step.tags),
+    }
+}
+
+/// `POST /images/{name}/tag`.
+pub(in crate::api) async fn tag(call: Call) -> Answer {
+    let (repo, tag) = (call.query.text("repo"), call.query.text("tag"));
+    let name = repo_and_tag(repo, tag)?
+        .ok_or_else(|| Refusal::BadParameter("refusing to create an empty tag".to_owned()))?;
+    call.engine.tag_image(call.parameter("name"), &name).await?;
+    Ok(Reply::empty(http::StatusCode::CREATED))
 }
 
 /// A platform as JSON (moby `daemon/server/httputils/form.go`, `DecodePlatform`).

@@ -123,7 +123,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::read(call))),
     put   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::write(call))).finishes(),
     delete("/containers/{id*}",                    |call| Box::pin(containers::remove(call))).finishes(),
-    post  ("/commit",                              |call| Box::pin(unsupported::not_built(call))),
+    post  ("/commit",                              |call| Box::pin(containers::commit::commit(call))).finishes(),
 
     // Exec
     post  ("/exec/{id*}/start",       |call| Box::pin(unsupported::not_built(call))),
@@ -138,11 +138,11 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/images/load",                 |call| Box::pin(unsupported::not_built(call))),
     post  ("/images/prune",                |call| Box::pin(unsupported::not_built(call))).since(1, 25),
     get   ("/images/{name*}/json",         |call| Box::pin(images::inspect(call))),
-    get   ("/images/{name*}/history",      |call| Box::pin(unsupported::not_built(call))),
+    get   ("/images/{name*}/history",      |call| Box::pin(images::history(call))),
     get   ("/images/{name*}/attestations", |call| Box::pin(unsupported::not_built(call))).since(1, 55),
     get   ("/images/{name*}/get",          |call| Box::pin(unsupported::not_built(call))),
     post  ("/images/{name*}/push",         |call| Box::pin(unsupported::not_built(call))),
-    post  ("/images/{name*}/tag",          |call| Box::pin(unsupported::not_built(call))),
+    post  ("/images/{name*}/tag",          |call| Box::pin(images::tag(call))).finishes(),
     delete("/images/{name*}",              |call| Box::pin(images::remove(call))).finishes(),
     get   ("/distribution/{name*}/json",   |call| Box::pin(unsupported::not_built(call))).since(1, 30),
 

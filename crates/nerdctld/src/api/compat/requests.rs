@@ -103,6 +103,11 @@ pub(in crate::api) fn image_list(
     Ok(ImageListExtras { shared_size: version >= v(42) && query.flag("shared-size"), manifests })
 }
 
+/// The platform of an image's history, as JSON; honoured from 1.48 on.
+pub(in crate::api) fn image_history_platform(version: ApiVersion, query: &Query) -> &str {
+    if version < v(48) { "" } else { query.text("platform") }
+}
+
 /// `manifests` (1.48) and `platform` (1.49, as JSON) of an image inspect.
 ///
 /// # Errors

@@ -236,6 +236,11 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             400,
             "path /a is mounted on / but it is not a shared mount",
         ),
+        (
+            Error::CannotCommit { container: text("0123"), reason: "which is Dead" },
+            409,
+            "You cannot commit container 0123 which is Dead",
+        ),
         (Error::NoStreamSelected, 400, "must specify at least one of 'stdout' or 'stderr'"),
         (
             Error::LogsOfDead,

@@ -71,6 +71,12 @@ fn parameters_and_the_version_that_brought_them() {
         (create_platform(old, &query("platform=a")), create_platform(new, &query("platform=a"))),
         ("", "a")
     );
+    let (old, new) = around(48);
+    let asked = query("platform=a");
+    assert_eq!(
+        (image_history_platform(old, &asked), image_history_platform(new, &asked)),
+        ("", "a")
+    );
     let (old, new) = around(50);
     assert!(image_remove_platforms(old, &query("platforms=a")).is_empty());
     assert_eq!(image_remove_platforms(new, &query("platforms=a&platforms=b")), ["a", "b"]);
