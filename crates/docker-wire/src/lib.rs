@@ -29,6 +29,7 @@ pub mod exec;
 pub mod filters;
 pub mod host_config;
 pub mod images;
+pub mod logs;
 pub mod networks;
 pub mod progress;
 pub mod query;

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use names::{ContainerId, ContainerName, Platform, Signal};
 
+pub use io_monitor::log_config::{Driver as LogDriver, OptionError, check as check_log_options};
 pub use state::{Phase, State};
 
 /// Which networks a container gets.
@@ -70,26 +71,6 @@ impl NetworkMode {
 /// given back on inspect. Behaviour never depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded(pub Arc<[u8]>);
-
-/// Where a container's output goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogDriver {
-    /// One JSON object a line, in the state directory.
-    JsonFile,
-    /// Nowhere.
-    None,
-}
-
-impl LogDriver {
-    /// Docker's spelling.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JsonFile => "json-file",
-            Self::None => "none",
-        }
-    }
-}
 
 /// Everything create needs; no impossible combination.
 #[derive(Clone, Debug)]
@@ -136,7 +117,7 @@ pub struct ContainerSpec {
     pub networking: spec::networking::Networking,
     /// Log driver.
     pub log_driver: LogDriver,
-    /// Options of the log driver (`max-size`, `max-file`).
+    /// Options of the log driver, as given and checked.
     pub log_options: BTreeMap<String, String>,
     /// Initial terminal size `(height, width)`, if the client said one.
     pub console_size: Option<(u16, u16)>,

@@ -261,6 +261,12 @@ pub enum Error {
     /// Logs of what is going away.
     #[error("can not get logs from container which is dead or marked for removal")]
     LogsOfDead,
+    /// The log's other end is not there.
+    #[error("failed to create task for container: failed to initialize logging driver: {message}")]
+    LogDriver {
+        /// The driver's words.
+        message: String,
+    },
     /// The log driver keeps nothing that can be read.
     #[error("configured logging driver does not support reading")]
     LogsUnreadable,
@@ -556,6 +562,7 @@ impl Error {
             | Self::Networking { .. }
             | Self::JoinMissing { .. }
             | Self::CannotOverwrite(_)
+            | Self::LogDriver { .. }
             | Self::Failed { .. } => Class::Internal,
         }
     }

@@ -85,6 +85,7 @@ mod stdin;
 
 pub use duplex::Duplex;
 pub use error::Error;
+pub use log::COMPRESSED_FROM;
 pub use place::{log_uri, runtime_dir, socket_path};
 
 /// The subcommand of the FIFO front end: `nerdctld io-monitor --container … `.

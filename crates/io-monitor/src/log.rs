@@ -29,6 +29,7 @@ use crate::lines::Piece;
 use crate::log_config::{LogConfig, RemoteOptions};
 use clock::{Clock, Time};
 use ring::Ring;
+pub use rotation::COMPRESSED_FROM;
 use sinks::{Push, Sinks};
 
 /// How long a log that is elsewhere may keep the end of a container waiting.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `resolv.conf`, `hostname` | create | bind-mounted into the container |
 //! | `log-config.json` | create | from what the logger and `nerdctl logs` learn the driver |
+//! | `log-subject.json` | create, start | ours: from what the logger makes tags and attributes |
 //! | `<id>-json.log` | create, then the logger | the log |
 //! | `network-config.json` | create, then hooks | published ports |
 //! | `publish.json` | create | ports as the user asked for them, see [`PortWish`]; ours alone |
@@ -177,6 +178,26 @@ impl StateDir {
     pub fn log_config(&self) -> Result<Option<LogConfig>> {
         let path = self.log_config_path();
         decode(&path, self.in_place.read(&path)?)
+    }
+
+    /// Writes `log-subject.json`, which only our own logger reads (its crate knows the format).
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_log_subject(&self, subject: &[u8]) -> Result<()> {
+        self.in_place.write(&self.log_subject_path(), subject, STORE_FILE_MODE).map(drop)
+    }
+
+    /// Reads `log-subject.json`; `None` if the container has none.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn log_subject(&self) -> Result<Option<Vec<u8>>> {
+        self.in_place.read(&self.log_subject_path())
+    }
+
+    fn log_subject_path(&self) -> PathBuf {
+        self.path.join("log-subject.json")
     }
 
     fn log_config_path(&self) -> PathBuf {

@@ -13,6 +13,7 @@
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
+//! | `logdrivers` | where output goes, and what options do with it |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
@@ -39,6 +40,7 @@ mod hostconfig;
 mod images;
 mod interop;
 mod lists;
+mod logdrivers;
 mod logs;
 mod mounts;
 mod ports;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         hostconfig::TESTS,
         containers::TESTS,
         logs::TESTS,
+        logdrivers::TESTS,
         attach::TESTS,
         archive::TESTS,
         mounts::TESTS,

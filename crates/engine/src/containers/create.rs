@@ -246,7 +246,8 @@ impl Engine {
         let state = self.store().state_dir(&self.settings().namespace, &draft.id);
         let (log_config, ports) = (draft.log_config_file(), draft.port_wishes());
         let doing = || format!("make the files of container {}", draft.id);
-        let fill = move || fill_state_dir(&state, log_config.as_ref(), &ports);
+        let subject = draft.log_subject()?;
+        let fill = move || fill_state_dir(&state, log_config.as_ref(), subject.as_deref(), &ports);
         let made = blocking(&doing(), fill).await?;
         made.map_err(|error| Error::failed(doing(), error))?;
         let container = draft.network_identity();
@@ -334,12 +335,16 @@ fn new_id() -> Result<ContainerId> {
 fn fill_state_dir(
     state: &StateDir,
     log_config: Option<&LogConfig>,
+    log_subject: Option<&[u8]>,
     ports: &[PortWish],
 ) -> nerdctl_store::Result<()> {
     state.create()?;
     if let Some(config) = log_config {
         state.write_log_config(config)?;
         state.create_log_file()?;
+    }
+    if let Some(subject) = log_subject {
+        state.write_log_subject(subject)?;
     }
     if !ports.is_empty() {
         state.set_port_wishes(ports)?;

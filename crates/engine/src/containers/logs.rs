@@ -19,6 +19,7 @@ mod json_line;
 mod reader;
 mod stamp;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -63,7 +64,12 @@ pub struct LogEntry {
     pub time: Timestamp,
     /// The bytes, with the newline at the end; without one it is a part of a line that the next entry continues.
     pub line: Bytes,
+    /// What the log options `labels`, `env` and `tag` added; entries of one container mostly share them.
+    pub attributes: Option<Attributes>,
 }
+
+/// Attributes of an entry.
+pub type Attributes = Arc<BTreeMap<String, String>>;
 
 /// Entries of one block of the log, in order; never empty.
 pub type LogBatch = Vec<LogEntry>;

@@ -253,9 +253,7 @@ impl<'a> View<'a> {
             LogSource::JsonFile(directory.join(format!("{}-json.log", self.record.id)))
         };
         match (&self.owner, &self.state_dir) {
-            (Owner::Nerdctld, Some(directory))
-                if self.facts.log_driver == LogDriver::JsonFile.as_str() =>
-            {
+            (Owner::Nerdctld, Some(directory)) if self.facts.keeps_log_file() => {
                 json_file(directory)
             }
             (Owner::Nerdctl, Some(directory))

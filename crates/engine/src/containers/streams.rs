@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use io_monitor::client::{self, Monitor, SpawnOptions};
 use io_monitor::fifos::{self, FifoPaths, Hold};
+use io_monitor::log_config::Subject;
 use names::ContainerId;
 
 use super::Container;
@@ -186,14 +187,40 @@ impl Engine {
             tty: container.tty,
             started,
         };
-        let handle = client::spawn(&options).await.map_err(|error| {
-            Error::failed(format!("start the I/O monitor of container {}", container.id), error)
+        if !started {
+            self.refresh_log_subject(container).await?;
+        }
+        let handle = client::spawn(&options).await.map_err(|error| match error {
+            io_monitor::Error::LogDriver { message } => Error::LogDriver { message },
+            other => {
+                Error::failed(format!("start the I/O monitor of container {}", container.id), other)
+            }
         })?;
         self.supervisor().spawn(async move {
             // Only so that it does not become a zombie; what it does is told over its socket.
             let _ = handle.wait().await;
         });
         Ok(())
+    }
+
+    /// A log tells the name that its container has when the run begins.
+    async fn refresh_log_subject(&self, container: &Container) -> Result<()> {
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let name = container.name.clone();
+        let refreshed = tokio::task::spawn_blocking(move || -> Result<(), crate::error::Cause> {
+            let Some(found) = state_dir.log_subject()? else { return Ok(()) };
+            let mut subject: Subject = serde_json::from_slice(&found)?;
+            if subject.name != name {
+                subject.name = name;
+                state_dir.write_log_subject(&serde_json::to_vec(&subject)?)?;
+            }
+            Ok(())
+        });
+        let doing = || format!("describe container {} to its log", container.id);
+        refreshed
+            .await
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))
     }
 
     /// The run has ended: have all of its output in the log, then take the FIFOs away.

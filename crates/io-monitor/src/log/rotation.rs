@@ -16,8 +16,8 @@ use std::time::SystemTime;
 
 use flate2::{Compression, GzBuilder};
 
-/// What stands before the inode in the comment of a compressed file.
-pub(crate) const INODE: &str = "inode ";
+/// What stands in the header of a compressed log before the inode of the file that it was made of.
+pub const COMPRESSED_FROM: &str = "inode ";
 
 /// A rotated file.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ fn compress(plain: &Path, path: &Path, number: u64) -> io::Result<()> {
     let to =
         OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
     let mut encoder = GzBuilder::new()
-        .comment(format!("{INODE}{}", metadata.ino()))
+        .comment(format!("{COMPRESSED_FROM}{}", metadata.ino()))
         .write(to, Compression::default());
     io::copy(&mut from, &mut encoder)?;
     encoder.finish()?.set_modified(metadata.modified()?)?;
@@ -169,7 +169,10 @@ mod tests {
         let compressed = dir.path().join("c.log.4.gz");
         assert_eq!(fs::metadata(&compressed).unwrap().modified().unwrap(), long_ago);
         let mut reader = flate2::read::GzDecoder::new(File::open(compressed).unwrap());
-        assert_eq!(reader.header().unwrap().comment(), Some(format!("{INODE}{inode}").as_bytes()));
+        assert_eq!(
+            reader.header().unwrap().comment(),
+            Some(format!("{COMPRESSED_FROM}{inode}").as_bytes())
+        );
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "text\n".repeat(1000));

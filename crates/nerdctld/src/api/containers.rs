@@ -1,10 +1,12 @@
 //! `/containers`: list, inspect, and the plain changes of state.
 //!
-//! Making one is in [`create`], its files are in [`archive`], its streams in [`streams`], how one looks to a client is in [`view`].
+//! Making one is in [`create`], its files are in [`archive`], its stored output in [`logs`], its live streams in [`streams`],
+//! how one looks to a client is in [`view`].
 
 pub(in crate::api) mod archive;
 pub(in crate::api) mod commit;
 pub(in crate::api) mod create;
+pub(in crate::api) mod logs;
 pub(in crate::api) mod streams;
 pub(in crate::api) mod update;
 mod view;

@@ -19,8 +19,9 @@ use super::error::Refusal;
 use super::reply::Reply;
 
 /// Separates the objects of a JSON sequence (RFC 7464).
-const RECORD_SEPARATOR: u8 = 0x1e;
-const JSON_SEQUENCE: &str = "application/json-seq";
+pub(super) const RECORD_SEPARATOR: u8 = 0x1e;
+/// What asks for them.
+pub(super) const JSON_SEQUENCE: &str = "application/json-seq";
 /// What a client may choose by name (moby `daemon/server/router/system/system_routes.go`).
 const CHOICES: [&str; 3] = ["application/jsonl", "application/x-ndjson", JSON_SEQUENCE];
 
@@ -63,7 +64,7 @@ fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {
 }
 
 /// A media type that the client names exactly; wildcards choose nothing.
-fn accepted(headers: &HeaderMap) -> Option<&'static str> {
+pub(super) fn accepted(headers: &HeaderMap) -> Option<&'static str> {
     let named = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut types = named
         .flat_map(|value| value.split(','))

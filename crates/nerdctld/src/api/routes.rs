@@ -102,7 +102,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     delete("/containers/{id*}/checkpoints/{checkpoint}", |call| Box::pin(unsupported::checkpoint(call))),
     get   ("/containers/{id*}/json",               |call| Box::pin(containers::inspect(call))),
     get   ("/containers/{id*}/top",                |call| Box::pin(unsupported::not_built(call))),
-    get   ("/containers/{id*}/logs",               |call| Box::pin(containers::streams::logs(call))),
+    get   ("/containers/{id*}/logs",               |call| Box::pin(containers::logs::logs(call))),
     get   ("/containers/{id*}/changes",            |call| Box::pin(unsupported::not_built(call))),
     get   ("/containers/{id*}/export",             |call| Box::pin(containers::archive::export(call))),
     get   ("/containers/{id*}/stats",              |call| Box::pin(unsupported::not_built(call))),

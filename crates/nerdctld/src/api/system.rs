@@ -187,7 +187,7 @@ fn plugins(network: Vec<String>) -> PluginsInfo {
         volume: words(&["local"]),
         network,
         authorization: None,
-        log: words(&["json-file", "none"]),
+        log: words(&["journald", "json-file", "local", "none", "syslog"]),
     }
 }
 

@@ -20,6 +20,8 @@ use crate::rows::{Answer, Clients, LINE, Measure, Network};
 use crate::side::{Probe, Side};
 use crate::{copy, memory};
 
+mod log_crowd;
+
 /// A list of a thousand, asked for by 32 at once, may take this long.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// How long a start may take.
@@ -321,6 +323,7 @@ impl Side for Daemon {
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)),
             Measure::LogRead(bytes) => Some(self.log_read_probe(bytes)?),
             Measure::Copy(way, bytes) => Some(copy::probe(&self.api, way, bytes)?),
+            Measure::LogCrowd(count) => log_crowd::probe(self, count),
             Measure::Cni(_) => None,
         })
     }

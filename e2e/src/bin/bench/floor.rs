@@ -264,6 +264,7 @@ impl Side for Floor {
             | Measure::ListHung
             | Measure::InspectHung
             | Measure::LogRead(_)
+            | Measure::LogCrowd(_)
             | Measure::Copy(..) => None,
         })
     }

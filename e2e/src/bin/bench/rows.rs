@@ -13,6 +13,8 @@ pub(crate) enum Unit {
     Mebibytes,
     /// Millions of bytes a second; more is better.
     MegabytesPerSecond,
+    /// Milliseconds of processor time a second; less is better.
+    Processor,
 }
 
 impl Unit {
@@ -22,6 +24,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Mebibytes => "MiB",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Processor => "ms/s",
         }
     }
 }
@@ -88,6 +91,8 @@ pub(crate) enum Measure {
     LogRead(usize),
     /// A tree of files of this many bytes out of a running container, or into it.
     Copy(CopyWay, usize),
+    /// Processor time of the daemon and its helpers while so many containers write [`LINES_PER_SECOND`] each.
+    LogCrowd(usize),
     /// The CNI plugins of the default bridge alone.
     Cni(CniCommand),
 }
@@ -118,6 +123,9 @@ impl Clients {
     /// A crowd of clients.
     pub(crate) const CROWD: Self = Self { count: 32, requests: 4 };
 }
+
+/// What each container of a crowd writes.
+pub(crate) const LINES_PER_SECOND: u32 = 1000;
 
 /// Length of a line of log, its end included.
 pub(crate) const LINE: usize = 100;
@@ -162,7 +170,7 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     let sizes: &[usize] = if quick { &[10, 100] } else { &[10, 100, 1000] };
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
-    rows.extend(logs(repeats, log));
+    rows.extend(logs(repeats, log, if quick { 10 } else { 50 }));
     rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
     for &size in sizes {
         rows.extend(reads(repeats, size));
@@ -263,7 +271,7 @@ fn lives(repeats: Repeats) -> Vec<Row> {
     rows
 }
 
-fn logs(repeats: Repeats, bytes: usize) -> Vec<Row> {
+fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {
     let row = |name: &str, what: String, measure| Row {
         name: name.into(),
         what,
@@ -280,6 +288,16 @@ fn logs(repeats: Repeats, bytes: usize) -> Vec<Row> {
             Measure::LogWrite(bytes),
         ),
         row("logs.read", format!("`GET logs` of {megabytes} MB"), Measure::LogRead(bytes)),
+        Row {
+            name: "logs.crowd".into(),
+            what: format!(
+                "processor time of daemon and monitors, {crowd} containers writing {LINES_PER_SECOND} lines a second each, none lost"
+            ),
+            unit: Unit::Processor,
+            measure: Measure::LogCrowd(crowd),
+            containers: 0,
+            repeat: Repeats::once(),
+        },
         Row {
             name: "memory.beside".into(),
             what: "private, beside the daemon, for each running container".into(),

@@ -103,7 +103,7 @@ impl Columns {
             words.push(floor.text());
             words.push(match unit {
                 Unit::Milliseconds => relate(first, floor, |a, b| number(a - b)),
-                Unit::Mebibytes | Unit::MegabytesPerSecond => "–".into(),
+                Unit::Mebibytes | Unit::MegabytesPerSecond | Unit::Processor => "–".into(),
             });
         }
         words

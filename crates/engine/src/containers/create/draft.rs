@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use containerd::Any;
 use containerd::containers::NewContainer;
 use containerd::messages::RuncOptions;
+use io_monitor::log_config;
 use names::{ContainerId, Namespace, Platform};
 use nerdctl_store::labels::values::{DeviceMapping, HostConfig, Ipc, LogConfig};
 use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
@@ -101,9 +102,31 @@ impl Draft {
     /// What `log-config.json` says; a container without a log has none.
     pub(super) fn log_config_file(&self) -> Option<LogConfig> {
         match self.spec.log_driver {
-            LogDriver::JsonFile => self.labels.log_config.clone(),
             LogDriver::None => None,
+            _ => self.labels.log_config.clone(),
         }
+    }
+
+    /// What the log tells about its container, if it tells anything.
+    pub(super) fn log_subject(&self) -> Result<Option<Vec<u8>>> {
+        let ContainerSpec { log_driver, log_options, .. } = &self.spec;
+        if !log_config::needs_subject(*log_driver, log_options) {
+            return Ok(None);
+        }
+        let failed = |error: crate::error::Cause| {
+            Error::failed(format!("describe container {} to its log", self.id), error)
+        };
+        let effective = &self.effective;
+        let subject = log_config::Subject {
+            id: self.id.to_string(),
+            name: self.labels.name.clone(),
+            image: self.spec.image.clone(),
+            image_id: self.image.id.clone(),
+            command: self.facts().args(),
+            attributes: log_config::attributes(log_options, &effective.labels, &effective.env)
+                .map_err(|error| failed(error.into()))?,
+        };
+        serde_json::to_vec(&subject).map(Some).map_err(|error| failed(error.into()))
     }
 
     /// The container as its networks know it.
@@ -284,12 +307,12 @@ fn labels(
     let default_hostname =
         if spec.network == NetworkMode::Host { place.host_name } else { id.short() };
     let (log_uri, log_config) = match spec.log_driver {
-        LogDriver::JsonFile => {
-            let driver = spec.log_driver.as_str().to_owned();
-            let address = place.containerd_address.to_owned();
-            (place.logger.clone(), LogConfig { driver, opts: spec.log_options.clone(), address })
-        }
         LogDriver::None => ("none".to_owned(), LogConfig::default()),
+        driver => {
+            let (driver, opts) = driver.stored(&spec.log_options);
+            let address = place.containerd_address.to_owned();
+            (place.logger.clone(), LogConfig { driver: driver.to_owned(), opts, address })
+        }
     };
     let confinement = &spec.confinement;
     ContainerLabels {

@@ -2,16 +2,19 @@
 //!
 //! | Format | Rotated files | Order |
 //! |---|---|---|
-//! | json-file | `<file>.<n>` | by time of the last write, then by number: nerdctl's logger begins at 1 again in every process |
+//! | json-file | `<file>.<n>`, compressed `<file>.<n>.gz` | by time of the last write, then by number: nerdctl's logger begins at 1 again in every process |
 //! | CRI | `<file>.<yyyymmdd-hhmmss>` (kubelet `pkg/kubelet/logs`) | as its name; compressed ones (`.gz`) are not read, as `kubectl logs` does not |
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use flate2::read::GzDecoder;
+use io_monitor::COMPRESSED_FROM;
 
 use super::reader::Format;
 
@@ -24,6 +27,25 @@ pub(super) struct LogFile {
     pub(super) path: PathBuf,
     pub(super) inode: u64,
     pub(super) modified: SystemTime,
+    pub(super) is_compressed: bool,
+}
+
+impl LogFile {
+    /// The file that a compressed one was made of, as the I/O monitor notes it.
+    fn origin(&self) -> Option<u64> {
+        let reader = GzDecoder::new(File::open(&self.path).ok()?);
+        let comment = std::str::from_utf8(reader.header()?.comment()?).ok()?;
+        comment.strip_prefix(COMPRESSED_FROM)?.parse().ok()
+    }
+}
+
+/// Which of `files` the open file `inode` is now: itself, or the newest that was compressed from it. (An open file keeps its
+/// number, so an older one with that number was deleted before.)
+pub(super) fn find(files: &[LogFile], inode: u64) -> Option<usize> {
+    let itself = files.iter().position(|file| !file.is_compressed && file.inode == inode);
+    itself.or_else(|| {
+        files.iter().rposition(|file| file.is_compressed && file.origin() == Some(inode))
+    })
 }
 
 /// All files of the log at `path`, oldest first, the current one last. Empty if there is none.
@@ -38,12 +60,19 @@ pub(super) fn list(path: &Path, format: Format) -> io::Result<Vec<LogFile>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        let Some(order) = order(&entry.file_name(), name, format) else { continue };
+        let Some((order, is_compressed)) = order(&entry.file_name(), name, format) else {
+            continue;
+        };
         // Pruned meanwhile: not there.
         let Ok(metadata) = entry.metadata() else { continue };
         let modified = metadata.modified()?;
-        files.push((order, LogFile { path: entry.path(), inode: metadata.ino(), modified }));
+        let (path, inode) = (entry.path(), metadata.ino());
+        files.push((order, LogFile { path, inode, modified, is_compressed }));
     }
+    // While a file is being compressed, or if that was interrupted, there are two of it.
+    files.sort_by_key(|(_, file)| file.is_compressed);
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|(order, _)| seen.insert(*order));
     files.sort_by_key(|(order, file)| match order {
         Order::Current => (true, SystemTime::UNIX_EPOCH, 0),
         Order::Numbered(number) => (false, file.modified, *number),
@@ -52,25 +81,31 @@ pub(super) fn list(path: &Path, format: Format) -> io::Result<Vec<LogFile>> {
     Ok(files.into_iter().map(|(_, file)| file).collect())
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Order {
     Current,
     Numbered(u64),
     Dated(u64),
 }
 
-/// What `candidate` is to the log called `name`.
-fn order(candidate: &OsStr, name: &OsStr, format: Format) -> Option<Order> {
+/// What `candidate` is to the log called `name`, and whether it is compressed.
+fn order(candidate: &OsStr, name: &OsStr, format: Format) -> Option<(Order, bool)> {
     if candidate == name {
-        return Some(Order::Current);
+        return Some((Order::Current, false));
     }
     let suffix = candidate.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b".")?;
     let suffix = std::str::from_utf8(suffix).ok()?;
     match format {
-        Format::Json => suffix.parse().ok().map(Order::Numbered),
+        Format::Json => {
+            let compressed = suffix.strip_suffix(".gz");
+            let number = compressed.unwrap_or(suffix).parse().ok()?;
+            Some((Order::Numbered(number), compressed.is_some()))
+        }
         Format::Cri => {
             let (date, time) = suffix.split_once('-')?;
             let is_date = date.len() == 8 && time.len() == 6;
-            is_date.then(|| format!("{date}{time}").parse().ok().map(Order::Dated))?
+            let number = format!("{date}{time}").parse().ok().filter(|_| is_date)?;
+            Some((Order::Dated(number), false))
         }
     }
 }
@@ -85,8 +120,13 @@ pub(super) fn tail(files: &[LogFile], count: u64) -> io::Result<(usize, u64)> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((index + 1, 0)),
             opened => opened?,
         };
-        let end = opened.metadata()?.len();
-        if let Some(offset) = line_from_end(&opened, end, &mut missing)? {
+        let found = if file.is_compressed {
+            line_from_end_compressed(&file.path, &mut missing)?
+        } else {
+            let end = opened.metadata()?.len();
+            line_from_end(&opened, end, &mut missing)?
+        };
+        if let Some(offset) = found {
             return Ok((index, offset));
         }
     }
@@ -103,7 +143,7 @@ fn line_from_end(file: &File, size: u64, missing: &mut u64) -> io::Result<Option
         let length = STEP.min(usize::try_from(end).unwrap_or(STEP));
         let start = end - u64::try_from(length).unwrap_or_default();
         file.read_exact_at(&mut buffer[..length], start)?;
-        for at in (0..length).rev().filter(|at| buffer[*at] == b'\n') {
+        for at in memchr::memrchr_iter(b'\n', &buffer[..length]) {
             if newlines == *missing {
                 return Ok(Some(start + u64::try_from(at).unwrap_or_default() + 1));
             }
@@ -113,6 +153,43 @@ fn line_from_end(file: &File, size: u64, missing: &mut u64) -> io::Result<Option
     }
     *missing -= newlines;
     Ok((*missing == 0).then_some(0))
+}
+
+/// The same in a file that can only be read from its start: once to count, once to find. Offsets are of what is in it.
+fn line_from_end_compressed(path: &Path, missing: &mut u64) -> io::Result<Option<u64>> {
+    let lines = walk_compressed(path, |_| true)?.0;
+    if lines < *missing {
+        *missing -= lines;
+        return Ok(None);
+    }
+    let before = lines - *missing;
+    *missing = 0;
+    if before == 0 {
+        return Ok(Some(0));
+    }
+    walk_compressed(path, |lines| lines < before).map(|(_, offset)| Some(offset))
+}
+
+/// Go through a compressed file line by line as long as `goes_on` with the number of lines so far; returns that number and
+/// the offset behind the last one.
+fn walk_compressed(path: &Path, goes_on: impl Fn(u64) -> bool) -> io::Result<(u64, u64)> {
+    let mut reader = GzDecoder::new(File::open(path)?);
+    let mut buffer = vec![0; STEP];
+    let (mut lines, mut offset, mut behind) = (0, 0, 0);
+    loop {
+        let count = reader.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((lines, behind));
+        }
+        for at in memchr::memchr_iter(b'\n', &buffer[..count]) {
+            lines += 1;
+            behind = offset + u64::try_from(at).unwrap_or_default() + 1;
+            if !goes_on(lines) {
+                return Ok((lines, behind));
+            }
+        }
+        offset += u64::try_from(count).unwrap_or_default();
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +208,9 @@ mod tests {
             ("a.log.1", 10),
             ("a.log.2", 20),
             ("a.log.10", 30),
+            ("a.log.3.gz", 25),
+            ("a.log.2.gz", 15),
+            ("a.log.4.gz.tmp", 1),
             ("a.log.x", 1),
             ("b.log.1", 1),
         ] {
@@ -151,7 +231,11 @@ mod tests {
                 .map(|file| file.path.file_name().unwrap().to_str().unwrap().to_owned())
                 .collect()
         };
-        assert_eq!(names("a.log", Format::Json), ["a.log.10", "a.log.2", "a.log.1", "a.log"]);
+        assert_eq!(
+            names("a.log", Format::Json),
+            ["a.log.10", "a.log.3.gz", "a.log.2", "a.log.1", "a.log"],
+            "of two that are one the one that is whole for sure"
+        );
         assert_eq!(
             names("0.log", Format::Cri),
             ["0.log.20260101-030405", "0.log.20260102-030405", "0.log"]
@@ -181,6 +265,28 @@ mod tests {
             (9, (0, 0)),
             (u64::MAX, (0, 0)),
         ] {
+            assert_eq!(tail(&files, count).unwrap(), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_in_compressed_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        let compressed = File::create(dir.path().join("a.log.1.gz")).unwrap();
+        let mut encoder = flate2::GzBuilder::new()
+            .comment(format!("{COMPRESSED_FROM}77"))
+            .write(compressed, flate2::Compression::fast());
+        io::Write::write_all(&mut encoder, b"1\n22\n333\n").unwrap();
+        encoder.finish().unwrap();
+        fs::write(&path, "4\n").unwrap();
+        let files = list(&path, Format::Json).unwrap();
+        assert_eq!(find(&files, 77), Some(0));
+        assert_eq!(find(&files, files[1].inode), Some(1));
+        assert_eq!(find(&files, 1), None);
+        for (count, expected) in
+            [(1, (1, 0)), (2, (0, 5)), (3, (0, 2)), (4, (0, 0)), (5, (0, 0)), (0, (1, 2))]
+        {
             assert_eq!(tail(&files, count).unwrap(), expected, "{count}");
         }
     }

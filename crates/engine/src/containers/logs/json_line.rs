@@ -1,14 +1,17 @@
 //! One line of a json-file: `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.123456789Z"}`.
 //!
-//! nerdctl and this project always write the keys in that order, and then a line is read in one pass. Docker adds `attrs`,
-//! and anybody may have edited the file: every other shape goes to a JSON parser.
+//! nerdctl, Docker and this project always write the keys in that order, perhaps with `"attrs":{…}` before the time, and
+//! then a line is read in one pass. Anybody may have edited the file: every other shape goes to a JSON parser.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use io_monitor::frames::Stream;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::Attributes;
 use super::stamp::Stamps;
 
 #[derive(Deserialize)]
@@ -19,6 +22,25 @@ struct Document<'a> {
     stream: Cow<'a, str>,
     #[serde(borrow)]
     time: Cow<'a, str>,
+    #[serde(default)]
+    attrs: Option<BTreeMap<String, String>>,
+}
+
+/// The attributes of the last line that had some; those of the next are mostly the same.
+#[derive(Debug, Default)]
+pub(super) struct AttributeCache {
+    json: Vec<u8>,
+    parsed: Attributes,
+}
+
+impl AttributeCache {
+    fn parse(&mut self, json: &[u8]) -> Option<Attributes> {
+        if self.json != json {
+            self.parsed = Arc::new(serde_json::from_slice(json).ok()?);
+            self.json = json.to_vec();
+        }
+        Some(Arc::clone(&self.parsed))
+    }
 }
 
 /// Append the text of `line` to `text`. `None`, and `text` unchanged, if the line is no entry.
@@ -26,9 +48,10 @@ pub(super) fn parse(
     line: &[u8],
     text: &mut Vec<u8>,
     stamps: &mut Stamps,
-) -> Option<(Stream, Timestamp)> {
+    cache: &mut AttributeCache,
+) -> Option<(Stream, Timestamp, Option<Attributes>)> {
     let start = text.len();
-    if let Some(parsed) = parse_plain(line, text, stamps) {
+    if let Some(parsed) = parse_plain(line, text, stamps, cache) {
         return Some(parsed);
     }
     text.truncate(start);
@@ -36,20 +59,32 @@ pub(super) fn parse(
     let time = stamps.parse(document.time.as_bytes())?;
     let stream = stream(document.stream.as_bytes())?;
     text.extend_from_slice(document.log.as_bytes());
-    Some((stream, time))
+    Some((stream, time, document.attrs.map(Arc::new)))
 }
 
 fn parse_plain(
     line: &[u8],
     text: &mut Vec<u8>,
     stamps: &mut Stamps,
-) -> Option<(Stream, Timestamp)> {
+    cache: &mut AttributeCache,
+) -> Option<(Stream, Timestamp, Option<Attributes>)> {
     let rest = unescape(line.strip_prefix(b"{\"log\":\"")?, text)?;
     let rest = rest.strip_prefix(b",\"stream\":\"")?;
     let (name, rest) = rest.split_at_checked(6)?;
-    let time = rest.strip_prefix(b"\",\"time\":\"")?.strip_suffix(b"\"}")?;
-    Some((stream(name)?, stamps.parse(time)?))
+    let rest = rest.strip_prefix(b"\"")?;
+    let (attributes, rest) = match rest.strip_prefix(b",\"attrs\":") {
+        None => (None, rest),
+        Some(rest) => {
+            let (json, rest) = rest.split_at(memchr::memmem::rfind(rest, TIME)?);
+            (Some(cache.parse(json)?), rest)
+        }
+    };
+    let time = rest.strip_prefix(TIME)?.strip_suffix(b"\"}")?;
+    Some((stream(name)?, stamps.parse(time)?, attributes))
 }
+
+/// What stands before the time.
+const TIME: &[u8] = b",\"time\":\"";
 
 fn stream(name: &[u8]) -> Option<Stream> {
     match name {
@@ -63,7 +98,7 @@ fn stream(name: &[u8]) -> Option<Stream> {
 fn unescape<'a>(json: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     let mut rest = json;
     loop {
-        let at = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        let at = memchr::memchr2(b'"', b'\\', rest)?;
         text.extend_from_slice(&rest[..at]);
         if rest[at] == b'"' {
             return rest.get(at + 1..);
@@ -116,10 +151,11 @@ mod tests {
 
     fn parsed(line: &str) -> Option<(String, Stream, String)> {
         let mut text = b"before".to_vec();
-        let parsed = parse(line.as_bytes(), &mut text, &mut Stamps::default());
+        let mut cache = AttributeCache::default();
+        let parsed = parse(line.as_bytes(), &mut text, &mut Stamps::default(), &mut cache);
         let added = String::from_utf8(text.split_off(6)).unwrap();
         assert!(parsed.is_some() || added.is_empty());
-        parsed.map(|(stream, time)| (added, stream, time.to_string()))
+        parsed.map(|(stream, time, _)| (added, stream, time.to_string()))
     }
 
     fn entry(text: &str, stream: Stream) -> Option<(String, Stream, String)> {
@@ -161,5 +197,24 @@ mod tests {
         ] {
             assert_eq!(parsed(&line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn attributes_are_parsed_once_for_lines_that_share_them() {
+        let mut cache = AttributeCache::default();
+        let mut attributes = |attrs: &str| {
+            let time = r#""time":"2026-01-02T03:04:05.5Z""#;
+            let line = format!(r#"{{"log":"a\n","stream":"stdout","attrs":{attrs},{time}}}"#);
+            parse(line.as_bytes(), &mut Vec::new(), &mut Stamps::default(), &mut cache).unwrap().2
+        };
+        let first = attributes(r#"{"a":"1","b":",\"time\":\""}"#).unwrap();
+        assert_eq!(
+            (first.len(), first["a"].as_str(), first["b"].as_str()),
+            (2, "1", ",\"time\":\"")
+        );
+        let second = attributes(r#"{"a":"1","b":",\"time\":\""}"#).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!(attributes(r#"{"a":"2"}"#).unwrap()["a"], "2");
+        assert_eq!(attributes("null"), None);
     }
 }

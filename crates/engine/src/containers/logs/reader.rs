@@ -1,17 +1,20 @@
 //! A log read block by block, across rotations, and filtered. Synchronous: for a thread that may block.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use io_monitor::frames::LogMark;
 use jiff::Timestamp;
 
+use super::files::LogFile;
+use super::json_line::AttributeCache;
 use super::stamp::Stamps;
-use super::{LogBatch, LogEntry, LogOptions, OutputStream, cri_line, files, json_line};
+use super::{Attributes, LogBatch, LogEntry, LogOptions, OutputStream, cri_line, files, json_line};
 
 /// What is read in one go; a batch has the entries of one block.
 const BLOCK: usize = 256 * 1024;
@@ -54,17 +57,34 @@ pub(super) struct LogReader {
     carried: usize,
     /// In the middle of a line that is too long.
     skipping: bool,
+    /// When the reading began: in a compressed file, where the mark has lost its place, what is younger is behind it.
+    began: Timestamp,
+    memory: Memory,
+}
+
+/// What many lines have in common.
+#[derive(Debug, Default)]
+struct Memory {
     stamps: Stamps,
+    attributes: AttributeCache,
 }
 
 /// The file that is being read.
 #[derive(Debug)]
 struct OpenFile {
-    file: File,
+    content: Content,
+    path: PathBuf,
+    /// Of a compressed file its own, which is no place that a mark could name.
     inode: u64,
     offset: u64,
     /// It was seen rotated: what is in it now is all.
     is_complete: bool,
+}
+
+#[derive(Debug)]
+enum Content {
+    Plain(File),
+    Compressed(Box<GzDecoder<File>>),
 }
 
 impl LogReader {
@@ -85,7 +105,8 @@ impl LogReader {
             buffer: Vec::new(),
             carried: 0,
             skipping: false,
-            stamps: Stamps::default(),
+            began: Timestamp::now(),
+            memory: Memory::default(),
         };
         reader.begin()?;
         Ok(reader)
@@ -125,7 +146,7 @@ impl LogReader {
             (None, None) => (0, 0),
         };
         for (at, file) in files.iter().enumerate().skip(index) {
-            self.open = OpenFile::at(&file.path, if at == index { offset } else { 0 })?;
+            self.open = OpenFile::at(file, if at == index { offset } else { 0 })?;
             // A file that was pruned meanwhile is skipped.
             if self.open.is_some() {
                 break;
@@ -145,22 +166,19 @@ impl LogReader {
             return Ok(0);
         };
         let mut most = BLOCK;
-        if let Some(stop) = self.stop.filter(|stop| stop.inode == open.inode) {
+        if let Some(stop) = self.stop.filter(|stop| open.is(stop.inode)) {
             most =
                 most.min(usize::try_from(stop.offset.saturating_sub(open.offset)).unwrap_or(BLOCK));
         }
         if self.buffer.len() < self.carried + most {
             self.buffer.resize(self.carried + most, 0);
         }
-        let count =
-            open.file.read_at(&mut self.buffer[self.carried..self.carried + most], open.offset)?;
-        open.offset += u64::try_from(count).unwrap_or_default();
-        Ok(count)
+        open.read(&mut self.buffer[self.carried..self.carried + most])
     }
 
     fn is_at_stop(&self) -> bool {
         match (self.stop, &self.open) {
-            (Some(stop), Some(open)) => stop.inode == open.inode && open.offset >= stop.offset,
+            (Some(stop), Some(open)) => open.is(stop.inode) && open.offset >= stop.offset,
             _ => false,
         }
     }
@@ -169,7 +187,7 @@ impl LogReader {
     fn go_on(&mut self) -> io::Result<bool> {
         let current = fs::metadata(&self.path).ok();
         if let (Some(open), Some(current)) = (&mut self.open, &current)
-            && open.inode == current.ino()
+            && open.is(current.ino())
         {
             let was_truncated = current.len() < open.offset;
             if was_truncated {
@@ -181,7 +199,7 @@ impl LogReader {
         let files = files::list(&self.path, self.format)?;
         let next = match &mut self.open {
             None => files.first(),
-            Some(open) => match files.iter().position(|file| file.inode == open.inode) {
+            Some(open) => match open.find(&files) {
                 Some(index) => files.get(index + 1),
                 // Pruned while we read it; all that is left is newer.
                 None => files.first(),
@@ -195,7 +213,7 @@ impl LogReader {
             open.is_complete = true;
             return Ok(true);
         }
-        let Some(open) = OpenFile::at(&next.path, 0)? else {
+        let Some(open) = OpenFile::at(next, 0)? else {
             return Ok(false);
         };
         self.open = Some(open);
@@ -208,14 +226,18 @@ impl LogReader {
     fn parse(&mut self, count: usize) -> LogBatch {
         let filled = self.carried + count;
         let mut batch = Batch::new(count);
+        let mut options = self.options;
+        if self.stop.is_some() && self.open.as_ref().is_some_and(OpenFile::is_compressed) {
+            options.until = Some(options.until.map_or(self.began, |until| until.min(self.began)));
+        }
         let mut start = 0;
         // What is carried has no newline; do not look at it again.
         let mut from = self.carried;
-        while let Some(at) = self.buffer[from..filled].iter().position(|byte| *byte == b'\n') {
+        while let Some(at) = memchr::memchr(b'\n', &self.buffer[from..filled]) {
             let end = from + at;
             let line = &self.buffer[start..end];
             if !std::mem::take(&mut self.skipping)
-                && !batch.add(line, self.format, &self.options, &mut self.stamps)
+                && !batch.add(line, self.format, &options, &mut self.memory)
             {
                 self.over = true;
                 break;
@@ -236,20 +258,54 @@ impl LogReader {
 
 impl OpenFile {
     /// `None` if the file is not there any more.
-    fn at(path: &Path, offset: u64) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+    fn at(found: &LogFile, offset: u64) -> io::Result<Option<Self>> {
+        let file = match File::open(&found.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
         let inode = file.metadata()?.ino();
-        Ok(Some(Self { file, inode, offset, is_complete: false }))
+        let is_complete = found.is_compressed;
+        let content = if found.is_compressed {
+            let mut decoder = GzDecoder::new(file);
+            io::copy(&mut decoder.by_ref().take(offset), &mut io::sink())?;
+            Content::Compressed(Box::new(decoder))
+        } else {
+            Content::Plain(file)
+        };
+        Ok(Some(Self { content, path: found.path.clone(), inode, offset, is_complete }))
+    }
+
+    fn is_compressed(&self) -> bool {
+        matches!(self.content, Content::Compressed(_))
+    }
+
+    /// Whether it is the file with that inode, as marks name it.
+    fn is(&self, inode: u64) -> bool {
+        self.inode == inode && !self.is_compressed()
+    }
+
+    /// Where it is in `files` by now.
+    fn find(&self, files: &[LogFile]) -> Option<usize> {
+        match self.content {
+            Content::Plain(_) => files::find(files, self.inode),
+            Content::Compressed(_) => files.iter().position(|file| file.path == self.path),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.content {
+            Content::Plain(file) => file.read_at(buffer, self.offset)?,
+            Content::Compressed(decoder) => decoder.read(buffer)?,
+        };
+        self.offset += u64::try_from(count).unwrap_or_default();
+        Ok(count)
     }
 }
 
 /// Entries whose texts share one allocation.
 struct Batch {
     text: Vec<u8>,
-    entries: Vec<(OutputStream, Timestamp, usize)>,
+    entries: Vec<(OutputStream, Timestamp, usize, Option<Attributes>)>,
 }
 
 impl Batch {
@@ -263,14 +319,16 @@ impl Batch {
         line: &[u8],
         format: Format,
         options: &LogOptions,
-        stamps: &mut Stamps,
+        memory: &mut Memory,
     ) -> bool {
         let start = self.text.len();
+        let Memory { stamps, attributes } = memory;
         let parsed = match format {
-            Format::Json => json_line::parse(line, &mut self.text, stamps),
-            Format::Cri => cri_line::parse(line, &mut self.text, stamps),
+            Format::Json => json_line::parse(line, &mut self.text, stamps, attributes),
+            Format::Cri => cri_line::parse(line, &mut self.text, stamps)
+                .map(|(stream, time)| (stream, time, None)),
         };
-        let Some((stream, time)) = parsed else {
+        let Some((stream, time, attributes)) = parsed else {
             return true;
         };
         if options.until.is_some_and(|until| time > until) {
@@ -282,7 +340,7 @@ impl Batch {
             OutputStream::Stderr => options.stderr,
         };
         if is_chosen && options.since.is_none_or(|since| time >= since) && self.text.len() > start {
-            self.entries.push((stream, time, self.text.len()));
+            self.entries.push((stream, time, self.text.len(), attributes));
         } else {
             self.text.truncate(start);
         }
@@ -292,10 +350,10 @@ impl Batch {
     fn finish(self) -> LogBatch {
         let text = Bytes::from(self.text);
         let mut start = 0;
-        let entry = |(stream, time, end)| {
+        let entry = |(stream, time, end, attributes)| {
             let line = text.slice(start..end);
             start = end;
-            LogEntry { stream, time, line }
+            LogEntry { stream, time, line, attributes }
         };
         self.entries.into_iter().map(entry).collect()
     }

@@ -38,7 +38,7 @@ pub(crate) fn details(
         process: process(&view, &spec),
         entrypoint: view.facts.entrypoint.clone(),
         cmd: view.facts.cmd.clone(),
-        log_path: log_path(&container.log),
+        log_path: log_path(&container.log, &log_driver),
         resolv_conf_path: spec.source_of("/etc/resolv.conf").unwrap_or_default().to_owned(),
         hostname_path: spec.source_of("/etc/hostname").unwrap_or_default().to_owned(),
         hosts_path: spec.source_of("/etc/hosts").unwrap_or_default().to_owned(),
@@ -107,8 +107,11 @@ fn process(view: &View<'_>, spec: &SlimSpec) -> ProcessDetails {
     }
 }
 
-fn log_path(log: &LogSource) -> String {
+/// Docker shows it of json-file alone: what other drivers keep beside is nobody's interface (moby
+/// `daemon/container/container.go`, `StartLogger`).
+fn log_path(log: &LogSource, driver: &str) -> String {
     match log {
+        LogSource::JsonFile(_) if !["", "json-file"].contains(&driver) => String::new(),
         LogSource::JsonFile(path) | LogSource::Cri(path) => path.display().to_string(),
         LogSource::Unreadable => String::new(),
     }

@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use containerd::Any;
+use io_monitor::log_config;
 use serde::{Deserialize, Serialize};
 
 use super::FACTS;
+use crate::containers::LogDriver;
 use crate::containers::mounts::MountPlan;
 use crate::containers::spec::confinement::Resources;
 use crate::images::{Descriptor, ResolvedImage};
@@ -63,6 +65,14 @@ pub(crate) struct ManifestFact {
     pub(crate) size: u64,
     /// `linux/arm64/v8`.
     pub(crate) platform: String,
+}
+
+impl Facts {
+    /// Its output can be read in a json-file, whatever the driver.
+    pub(super) fn keeps_log_file(&self) -> bool {
+        let driver = self.log_driver.parse::<LogDriver>();
+        driver.is_ok_and(|driver| log_config::keeps_file(driver, &self.log_options))
+    }
 }
 
 impl ManifestFact {

@@ -8,10 +8,12 @@ use docker_wire::filters::Filters;
 use docker_wire::host_config::HostConfig;
 use docker_wire::query::Query;
 use engine::containers::wait::WaitCondition;
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::v;
 use crate::api::error::Refusal;
+use crate::api::events::accepted;
 use crate::api::version::ApiVersion;
 
 /// How a wait is asked for and answered.
@@ -44,15 +46,22 @@ pub(in crate::api) fn wait(version: ApiVersion, query: &Query) -> Result<WaitSty
     Ok(WaitStyle { condition, early_head: true, mute_failure })
 }
 
-/// `format` of logs, an experiment of 1.54 (moby `container_routes.go`, `getContainersLogs`).
+/// The media type of logs as JSON, if they were asked for: an experiment of 1.54 (moby `container_routes.go`,
+/// `getContainersLogs`). A stream of JSON can be asked for by name of its type as well.
 ///
 /// # Errors
-/// Another format than `json`.
-pub(in crate::api) fn logs_as_json(version: ApiVersion, query: &Query) -> Result<bool, Refusal> {
+/// Another `format` than `json`.
+pub(in crate::api) fn logs_as_json(
+    version: ApiVersion,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Option<&'static str>, Refusal> {
+    if version < v(54) {
+        return Ok(None);
+    }
     match query.text("format") {
-        "" => Ok(false),
-        _ if version < v(54) => Ok(false),
-        "json" => Ok(true),
+        "" => Ok(accepted(headers)),
+        "json" => Ok(Some(accepted(headers).unwrap_or("application/x-ndjson"))),
         _ => Err(Refusal::BadParameter("unsupported log format".to_owned())),
     }
 }

@@ -5,6 +5,7 @@
 
 pub(in crate::api::containers) mod confinement;
 mod fields;
+mod log_config;
 mod mounts;
 mod networking;
 pub(in crate::api::containers) mod recorded;
@@ -14,9 +15,9 @@ use std::collections::BTreeMap;
 use docker_wire::containers::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse};
 use docker_wire::decode;
 use docker_wire::host_config::{HostConfig, RestartPolicy};
-use engine::containers::{ContainerSpec, LogDriver};
+use engine::containers::ContainerSpec;
 use engine::oci::{CgroupVersion, HostFacts};
-use names::{ByteSize, ContainerName, PortSpec};
+use names::{ContainerName, PortSpec};
 use nerdctl_store::labels::is_reserved_key;
 
 use crate::api::call::{Answer, Call, bad_json, chain};
@@ -26,18 +27,6 @@ use crate::api::reply::Reply;
 
 /// Docker's restart policies (moby `api/types/container/hostconfig.go`).
 const RESTART_POLICIES: [&str; 5] = ["", "no", "always", "on-failure", "unless-stopped"];
-
-/// Options of dockerd's json-file driver (moby `daemon/logger/jsonfilelog`), and whether we have them.
-const LOG_OPTIONS: [(&str, bool); 8] = [
-    ("max-size", true),
-    ("max-file", true),
-    ("compress", false),
-    ("labels", false),
-    ("labels-regex", false),
-    ("env", false),
-    ("env-regex", false),
-    ("tag", false),
-];
 
 /// `POST /containers/create`.
 pub(in crate::api) async fn create(call: Call) -> Answer {
@@ -81,8 +70,7 @@ fn spec(
     if let Some(field) = fields::not_understood(&request) {
         return Err(engine::Error::unsupported(field).into());
     }
-    let log_driver =
-        if host.log_config.driver == "none" { LogDriver::None } else { LogDriver::JsonFile };
+    let (log_driver, log_options) = log_config::decode(host)?;
     let spec = ContainerSpec {
         image: config.image.clone(),
         platform: optional(identity.platform).map(parse).transpose()?,
@@ -106,7 +94,7 @@ fn spec(
         network: networking::network_mode(&request, config, host),
         networking: ports_and_names,
         log_driver,
-        log_options: log_options(host, log_driver)?,
+        log_options,
         console_size: console_size(config, host)?,
         annotations: checked_keys("annotation", &host.annotations)?,
         mounts: mounts::mounts(config, host)?,
@@ -202,43 +190,6 @@ fn reserved(what: &str, key: &str) -> Refusal {
     bad(format!(
         "invalid {what} {key:?}: its prefix is reserved for containerd, Kubernetes and nerdctl"
     ))
-}
-
-fn log_options(host: &HostConfig, driver: LogDriver) -> Result<BTreeMap<String, String>, ApiError> {
-    let Some(options) = &host.log_config.config else { return Ok(BTreeMap::new()) };
-    for (name, value) in options {
-        match (driver, LOG_OPTIONS.iter().find(|(known, _)| known == name)) {
-            (LogDriver::JsonFile, Some((_, true))) => check_log_option(name, value)?,
-            (LogDriver::JsonFile, Some((_, false))) => {
-                return Err(engine::Error::unsupported(format!(
-                    "HostConfig.LogConfig.Config.{name}"
-                ))
-                .into());
-            }
-            (LogDriver::JsonFile, None) => {
-                return Err(
-                    bad(format!("unknown log opt '{name}' for json-file log driver")).into()
-                );
-            }
-            // A driver that keeps nothing takes anything, as in Docker.
-            (LogDriver::None, _) => {}
-        }
-    }
-    Ok(options.clone())
-}
-
-fn check_log_option(name: &str, value: &str) -> Result<(), Refusal> {
-    match name {
-        // Docker's "no rotation" is an empty text or -1.
-        "max-size" if ["", "-1"].contains(&value) => Ok(()),
-        "max-size" => ByteSize::parse_decimal(value).map(drop).map_err(|error| bad(chain(&error))),
-        "max-file" => match value.parse::<u32>() {
-            Ok(0) => Err(bad("max-file cannot be less than 1")),
-            Ok(_) => Ok(()),
-            Err(_) => Err(bad(format!("invalid value for max-file: {value:?}"))),
-        },
-        _ => Ok(()),
-    }
 }
 
 /// Zeros are no size; without a terminal it means nothing.

@@ -247,6 +247,11 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             409,
             "can not get logs from container which is dead or marked for removal",
         ),
+        (
+            Error::LogDriver { message: text("journald is not enabled on this host") },
+            500,
+            "failed to create task for container: failed to initialize logging driver: journald is not enabled on this host",
+        ),
         (Error::LogsUnreadable, 501, "configured logging driver does not support reading"),
         (Error::InvalidDetachKeys(text("x")), 400, "Invalid detach keys (x) provided"),
         (

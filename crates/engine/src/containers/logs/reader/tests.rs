@@ -3,6 +3,7 @@
 use fs::OpenOptions;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 
 use super::*;
 
@@ -200,4 +201,75 @@ fn a_pods_log_with_its_rotated_files() {
         (OutputStream::Stderr, "ne 1\n"),
     ];
     assert_eq!(texts, expected.map(|(stream, text)| (stream, Bytes::from(text))));
+}
+
+/// Compress `plain` as the monitor does.
+fn compress(plain: &Path) {
+    let metadata = fs::metadata(plain).unwrap();
+    let to = File::create(plain.with_added_extension("gz")).unwrap();
+    let comment = format!("{}{}", io_monitor::COMPRESSED_FROM, metadata.ino());
+    let mut encoder =
+        flate2::GzBuilder::new().comment(comment).write(to, flate2::Compression::fast());
+    encoder.write_all(&fs::read(plain).unwrap()).unwrap();
+    encoder.finish().unwrap().set_modified(metadata.modified().unwrap()).unwrap();
+    fs::remove_file(plain).unwrap();
+}
+
+#[test]
+fn compressed_files_are_read_as_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c-json.log");
+    let older = dir.path().join("c-json.log.1");
+    fs::write(&older, lines(0..30_000)).unwrap();
+    compress(&older);
+    fs::write(dir.path().join("c-json.log.2"), lines(30_000..30_005)).unwrap();
+    fs::write(&path, lines(30_005..30_010)).unwrap();
+    let all: Vec<u64> = (0..30_010).collect();
+    assert_eq!(read(&path, BOTH), all);
+    assert_eq!(read(&path, LogOptions { tail: Some(20), ..BOTH }), all[29_990..]);
+    assert_eq!(read(&path, LogOptions { tail: Some(30_000), ..BOTH }), all[10..]);
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    assert_eq!(read(&path, LogOptions { since: at(29_999), ..BOTH }), all[29_999..]);
+    assert_eq!(read(&path, LogOptions { until: at(7), ..BOTH }), all[..=7]);
+}
+
+#[test]
+fn a_reader_finds_its_place_when_its_file_is_compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c-json.log");
+    fs::write(&path, lines(0..20_000)).unwrap();
+    let options = LogOptions { follow: true, ..BOTH };
+    let mut reader = LogReader::open(path.clone(), Format::Json, options, None).unwrap();
+    let Block::Entries(first) = reader.read().unwrap() else { panic!("no entries") };
+    let mut got = numbers(&first);
+    let aside = dir.path().join("c-json.log.1");
+    fs::rename(&path, &aside).unwrap();
+    compress(&aside);
+    // What is not read yet when this one is compressed is read from there.
+    fs::write(dir.path().join("c-json.log.2"), lines(20_000..20_010)).unwrap();
+    compress(&dir.path().join("c-json.log.2"));
+    fs::write(&path, lines(20_010..20_020)).unwrap();
+    let (rest, end) = rest(&mut reader);
+    got.extend(rest);
+    assert_eq!((got, end), ((0..20_020).collect(), Block::AtEnd));
+}
+
+#[test]
+fn a_mark_in_a_file_that_was_compressed_meanwhile_is_not_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c-json.log");
+    fs::write(&path, lines(0..5)).unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    let mark = Some(LogMark { inode: metadata.ino(), offset: metadata.len() });
+    let aside = dir.path().join("c-json.log.1");
+    fs::rename(&path, &aside).unwrap();
+    let mut reader = LogReader::open(path, Format::Json, BOTH, mark).unwrap();
+    drop(reader.open.take());
+    let future = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    append(
+        &aside,
+        &format!("{{\"log\":\"line 9\\n\",\"stream\":\"stdout\",\"time\":\"{future}\"}}\n"),
+    );
+    compress(&aside);
+    assert_eq!(rest(&mut reader), (vec![0, 1, 2, 3, 4], Block::Over));
 }

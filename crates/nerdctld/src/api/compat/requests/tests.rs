@@ -90,11 +90,17 @@ fn parameters_and_the_version_that_brought_them() {
 #[test]
 fn logs_have_formats_since_1_54() {
     let (old, new) = around(54);
-    assert_eq!(logs_as_json(old, &query("format=json")).ok(), Some(false));
-    assert_eq!(logs_as_json(new, &query("format=json")).ok(), Some(true));
-    assert!(logs_as_json(old, &query("format=xml")).is_ok());
-    assert!(logs_as_json(new, &query("format=xml")).is_err());
-    assert_eq!(logs_as_json(new, &query("")).ok(), Some(false));
+    let none = HeaderMap::new();
+    let sequence: HeaderMap =
+        [(http::header::ACCEPT, "application/json-seq".parse().unwrap())].into_iter().collect();
+    let chosen = |version, text, headers| logs_as_json(version, &query(text), headers).ok();
+    assert_eq!(chosen(old, "format=json", &none), Some(None));
+    assert_eq!(chosen(new, "format=json", &none), Some(Some("application/x-ndjson")));
+    assert_eq!(chosen(new, "format=json", &sequence), Some(Some("application/json-seq")));
+    assert_eq!(chosen(old, "format=xml", &sequence), Some(None));
+    assert_eq!(chosen(new, "format=xml", &none), None);
+    assert_eq!(chosen(new, "", &none), Some(None));
+    assert_eq!(chosen(new, "", &sequence), Some(Some("application/json-seq")));
 }
 
 #[test]

@@ -91,11 +91,8 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("HostConfig.Binds", Any),
     // Written by the client, not by the daemon.
     ("HostConfig.ContainerIDFile", Any),
-    (
-        "HostConfig.LogConfig.Type",
-        Only(|given| ["json-file", "none"].contains(&given.host.log_config.driver.as_str())),
-    ),
-    ("HostConfig.LogConfig.Config", Any), // each option is judged where it is read
+    ("HostConfig.LogConfig.Type", Any), // drivers and options are judged where they are read
+    ("HostConfig.LogConfig.Config", Any),
     ("HostConfig.NetworkMode", Any),
     ("HostConfig.PortBindings", Any),
     ("HostConfig.RestartPolicy.Name", Only(|given| given.host.restart_policy.name == "no")),
@@ -177,7 +174,6 @@ fn understood(field: &str, given: &Given<'_>) -> bool {
 /// Words say more than the name of the field.
 fn with_value(field: String, host: &HostConfig) -> String {
     let value = match field.as_str() {
-        "HostConfig.LogConfig.Type" => &host.log_config.driver,
         "HostConfig.RestartPolicy.Name" => &host.restart_policy.name,
         "HostConfig.UsernsMode" => &host.userns_mode,
         _ => return field,
