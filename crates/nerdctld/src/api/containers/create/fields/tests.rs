@@ -129,10 +129,6 @@ fn wishes_are_named_with_what_tells_more() {
             json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}),
             "HostConfig.RestartPolicy.Name \"always\"",
         ),
-        (
-            json!({"HostConfig": {"LogConfig": {"Type": "journald"}}}),
-            "HostConfig.LogConfig.Type \"journald\"",
-        ),
         (json!({"hostconfig": {"cgroup": "container:x"}}), "HostConfig.Cgroup"),
         (json!({"HostConfig": {"UsernsMode": "private"}}), "HostConfig.UsernsMode \"private\""),
         (json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test"),
