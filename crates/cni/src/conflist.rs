@@ -71,7 +71,7 @@ impl Conflist {
     /// Decodes a conflist, or a configuration of a single plugin (`.conf`), which is a conflist of one.
     ///
     /// # Errors
-    /// If it is not JSON, or lacks name, plugins or a plugin's type.
+    /// If it is not JSON, lacks name, plugins or a plugin's type, or has a name that libcni would refuse.
     pub fn parse(bytes: &[u8], file: Option<&Path>) -> Result<Self> {
         let path = || file.unwrap_or(Path::new("(cached)")).to_owned();
         let incomplete = |lack| CniError::Incomplete { path: path(), lack };
@@ -81,6 +81,10 @@ impl Conflist {
         let name = text(&object, "name")
             .filter(|name| !name.is_empty())
             .ok_or_else(|| incomplete("has no name"))?;
+        // It becomes a part of file names in the cache.
+        if !is_network_name(name) {
+            return Err(incomplete("has a name with other characters than [a-zA-Z0-9_.-]"));
+        }
         let (plugins, bytes) = match object.get("plugins") {
             Some(Value::Array(plugins)) => (plugins.clone(), bytes.to_vec()),
             Some(_) => return Err(incomplete("has plugins that are not a list")),
@@ -252,6 +256,12 @@ pub fn file_for(netconf: &Path, namespace: &str, network: &str) -> PathBuf {
     folder.join(format!("nerdctl-{network}.conflist"))
 }
 
+/// `^[a-zA-Z0-9][a-zA-Z0-9_.-]*$` (containernetworking/cni `pkg/utils/utils.go`).
+fn is_network_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -411,6 +421,8 @@ mod tests {
         for (text, said) in [
             ("[]", "is not a CNI configuration"),
             (r#"{"plugins":[{"type":"t"}]}"#, "has no name"),
+            (r#"{"name":"../n","plugins":[{"type":"t"}]}"#, "other characters"),
+            (r#"{"name":"a/b","plugins":[{"type":"t"}]}"#, "other characters"),
             (r#"{"name":"n","plugins":{}}"#, "not a list"),
             (r#"{"name":"n","plugins":[{}]}"#, "without type"),
             (r#"{"name":"n"}"#, "without type"),

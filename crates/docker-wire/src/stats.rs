@@ -17,7 +17,7 @@ pub struct Stats {
     /// With a slash before it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// `linux`; from 1.52 on.
+    /// `linux`. Younger than most versions of the API, but shown in all of them.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub os_type: String,
     /// When the sample was taken, RFC 3339.
@@ -116,7 +116,7 @@ pub struct MemoryStats {
     /// The lines of `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub stats: BTreeMap<String, u64>,
-    /// How often the limit was hit; only with cgroup v1.
+    /// How often the limit was hit (cgroup v1), or the container was out of memory (v2).
     #[serde(skip_serializing_if = "is_default")]
     pub failcnt: u64,
     /// The host's memory when there is no limit; clients divide by it.

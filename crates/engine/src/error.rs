@@ -121,6 +121,30 @@ pub enum Error {
     /// The operation needs a running container.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// Pause of a paused container.
+    #[error("container {0} is already paused")]
+    AlreadyPaused(String),
+    /// Unpause of one that is not paused.
+    #[error("Container {0} is not paused")]
+    NotPaused(String),
+    /// The kernel or the runtime did not freeze it.
+    #[error("cannot pause container {container}")]
+    CannotPause {
+        /// Its id.
+        container: String,
+        /// The runtime's words.
+        #[source]
+        source: Cause,
+    },
+    /// The kernel or the runtime did not thaw it.
+    #[error("Cannot unpause container {container}")]
+    CannotUnpause {
+        /// Its id.
+        container: String,
+        /// The runtime's words.
+        #[source]
+        source: Cause,
+    },
     /// Start of a paused container.
     #[error("cannot start a paused container, try unpause instead")]
     StartPaused,
@@ -186,6 +210,22 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A rename from or to nothing.
+    #[error("Neither old nor new names may be empty")]
+    EmptyName,
+    /// A rename that changes nothing.
+    #[error("Renaming a container with the same name as its current name")]
+    SameName,
+    /// The new name cannot be had; the class is the cause's.
+    #[error("Error when allocating new name")]
+    NewName {
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The processes could not be listed.
+    #[error(transparent)]
+    Top(crate::containers::top::TopError),
     /// Removal needs force, or something first.
     #[error("cannot remove container \"{container}\": {reason}")]
     CannotRemove {
@@ -504,6 +544,8 @@ impl Error {
             | Self::AmbiguousImage(_) => Class::NotFound,
             Self::AmbiguousContainer(_)
             | Self::EmptyContainerRef
+            | Self::EmptyName
+            | Self::SameName
             | Self::NoCommand
             | Self::BindSourceMissing(_)
             | Self::VolumeOverFile(_)
@@ -530,6 +572,7 @@ impl Error {
             | Self::IsRestarting(_)
             | Self::ConflictingUpdate(_)
             | Self::UpdateRemoving
+            | Self::AlreadyPaused(_)
             | Self::StartPaused
             | Self::StartRemoving
             | Self::CannotJoin { .. }
@@ -549,7 +592,8 @@ impl Error {
             | Self::CannotStop { source, .. }
             | Self::CannotUpdate { source, .. }
             | Self::JoinFailed { source, .. }
-            | Self::NetworkSetup { source } => source.class(),
+            | Self::NetworkSetup { source }
+            | Self::NewName { source } => source.class(),
             Self::Unsupported { .. } | Self::LogsUnreadable => Class::NotImplemented,
             Self::ReservedImageName => Class::Forbidden,
             Self::Unauthorized(_) => Class::Unauthorized,
@@ -563,6 +607,10 @@ impl Error {
             | Self::JoinMissing { .. }
             | Self::CannotOverwrite(_)
             | Self::LogDriver { .. }
+            | Self::NotPaused(_)
+            | Self::CannotPause { .. }
+            | Self::CannotUnpause { .. }
+            | Self::Top(_)
             | Self::Failed { .. } => Class::Internal,
         }
     }

@@ -9,14 +9,16 @@ use nerdctl_store::DataStore;
 use networking::Networks;
 use registry::Registry;
 
+use crate::cgroups::Hierarchies;
 use crate::containers::exit::Exits;
+use crate::containers::stats::Samplers;
 use crate::containers::streams::Streams;
 use crate::events::{EventFilter, EventHub, Subscription};
 use crate::inventory::{Inventory, Reader};
 use crate::locks::Locks;
 use crate::oci::HostFacts;
+use crate::prune::Prunes;
 use crate::supervise::Supervisor;
-use crate::volumes::prune::PruneTurn;
 use crate::{Error, images, system};
 
 /// Everything the engine must be told; the daemon's configuration makes it.
@@ -74,10 +76,13 @@ struct Inner {
     locks: Locks,
     exits: Exits,
     streams: Streams,
+    hierarchies: Hierarchies,
+    samplers: Samplers,
+    prunes: Prunes,
     images: images::Cache,
     image_files: crate::oci::image_files::Cache,
     system: system::Cache,
-    volume_prune: PruneTurn,
+    volume_prunes: Prunes,
 }
 
 impl Engine {
@@ -117,10 +122,13 @@ impl Engine {
                 locks: Locks::default(),
                 exits: Exits::default(),
                 streams: Streams::default(),
+                hierarchies: Hierarchies::of_this_host(),
+                samplers: Samplers::default(),
+                prunes: Prunes::default(),
                 images: images::Cache::default(),
                 image_files: crate::oci::image_files::Cache::default(),
                 system: system::Cache::default(),
-                volume_prune: PruneTurn::default(),
+                volume_prunes: Prunes::default(),
                 supervisor,
                 settings,
             }),
@@ -195,6 +203,18 @@ impl Engine {
         &self.inner.streams
     }
 
+    pub(crate) fn hierarchies(&self) -> &Hierarchies {
+        &self.inner.hierarchies
+    }
+
+    pub(crate) fn samplers(&self) -> &Samplers {
+        &self.inner.samplers
+    }
+
+    pub(crate) fn prunes(&self) -> &Prunes {
+        &self.inner.prunes
+    }
+
     pub(crate) fn image_cache(&self) -> &images::Cache {
         &self.inner.images
     }
@@ -207,8 +227,8 @@ impl Engine {
         &self.inner.system
     }
 
-    pub(crate) fn volume_prune(&self) -> &PruneTurn {
-        &self.inner.volume_prune
+    pub(crate) fn volume_prunes(&self) -> &Prunes {
+        &self.inner.volume_prunes
     }
 
     /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.

@@ -7,7 +7,9 @@
 //! | `create_container`, `start_container`, `stop_container`, `kill_container`, `remove_container`, `wait_container` | `containers/<verb>.rs` |
 //! | `list_containers`, `inspect_container`, `resolve_container` | `containers/{list,inspect,resolve}.rs` |
 //! | `stat_container_path`, `read_container_archive`, `write_container_archive`, `export_container`, `commit_container` | `containers/{archive,export,commit}.rs` |
+//! | `pause_container`, `unpause_container`, `rename_container`, `prune_containers` | `containers/{pause,rename,prune}.rs` |
 //! | `attach_container`, `container_logs`, `resize_container`, `update_container` | `containers/{attach,logs,resize,update}.rs` |
+//! | `container_stats`, `container_top`, `container_changes` | `containers/{stats,top,changes}.rs` |
 //! | `pull_image`, `list_images`, `inspect_image`, `remove_image`, `image_history`, `tag_image` | `images/<verb>.rs` |
 //! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
@@ -16,6 +18,7 @@
 //! containerd and nerdctl's files are the truth; what is in memory here is a cache that can be rebuilt at any moment.
 
 mod archive;
+pub mod cgroups;
 pub mod containers;
 pub mod error;
 pub mod events;
@@ -23,6 +26,7 @@ pub mod images;
 pub mod inventory;
 pub mod locks;
 pub mod oci;
+pub mod prune;
 pub mod repair;
 pub mod supervise;
 pub mod system;
@@ -32,6 +36,7 @@ pub mod volumes;
 mod apparmor;
 mod handle;
 mod random;
+mod snapshot_view;
 
 pub use error::{Class, Error};
 pub use handle::{Engine, Settings};

@@ -40,6 +40,7 @@ impl Engine {
             ("half-made containers", self.remove_half_made(started).await),
             ("ends of runs that nobody saw", self.work_on_ended().await),
             ("tasks that were never started", self.delete_created_tasks().await),
+            ("restart policies of paused containers", self.release_held_restarts().await),
             ("leases of ended operations", self.drop_leases(started).await),
             ("places for mounts", self.remove_left_places().await),
         ] {
@@ -128,6 +129,18 @@ impl Engine {
                 self.supervisor().spawn_operation(async move { engine.after_end(container).await });
             } else {
                 self.after_end(container).await;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Containers that were paused and go on, which no daemon saw.
+    async fn release_held_restarts(&self) -> Result<usize> {
+        let mut count = 0;
+        for entry in self.inventory().now().entries() {
+            let container = &entry.container;
+            if container.has_restart_labels && container.state.phase == Phase::Running {
+                count += usize::from(self.release_restarts(&container.id).await?);
             }
         }
         Ok(count)

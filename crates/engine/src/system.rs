@@ -4,7 +4,7 @@
 //! task.
 
 mod filesystem;
-mod machine;
+pub(crate) mod machine;
 mod runc;
 
 use std::collections::HashSet;

@@ -10,6 +10,7 @@
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `containers` | start, wait, stop, kill, remove |
+//! | `live` | stats, top, changes; pause, rename, prune |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
@@ -40,6 +41,7 @@ mod hostconfig;
 mod images;
 mod interop;
 mod lists;
+mod live;
 mod logdrivers;
 mod logs;
 mod mounts;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         refused::TESTS,
         hostconfig::TESTS,
         containers::TESTS,
+        live::TESTS,
         logs::TESTS,
         logdrivers::TESTS,
         attach::TESTS,

@@ -174,7 +174,7 @@ impl Engine {
     }
 
     /// nerdctl frees the names of its stopped containers; for Docker's users names are unique over all states.
-    fn name_must_be_free(&self, name: &ContainerName) -> Result<()> {
+    pub(super) fn name_must_be_free(&self, name: &ContainerName) -> Result<()> {
         match self.inventory().now().by_name(name.as_str()) {
             Some(entry) if entry.container.state.phase != Phase::Removing => {
                 Err(Error::NameInUse { name: name.to_string(), id: entry.container.id.to_string() })
@@ -197,7 +197,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn take_name(
+    pub(super) async fn take_name(
         &self,
         name: &ContainerName,
         id: &ContainerId,

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::remove::RemoveOptions;
 use super::state::Fact;
-use super::{Container, Owner, State};
+use super::{Container, Owner, Phase, State};
 use crate::inventory::{Reaction, Transition};
 use crate::{Engine, Error};
 
@@ -98,6 +98,8 @@ impl Engine {
                         || before.generation != container.state.generation;
                     if container.state.phase.has_process() && began {
                         self.supervisor().spawn(self.clone().watch(container));
+                    } else if before.phase == Phase::Paused && container.has_restart_labels {
+                        self.supervisor().spawn(self.clone().after_pause(container));
                     }
                 }
                 Reaction::Exit { id, pid, exit } => {
@@ -105,6 +107,17 @@ impl Engine {
                     self.supervisor().spawn_operation(worked_on);
                 }
             }
+        }
+    }
+
+    /// Somebody thawed it.
+    async fn after_pause(self, container: Arc<Container>) {
+        if let Err(error) = self.release_restarts(&container.id).await {
+            tracing::warn!(
+                container = container.id.as_str(),
+                error = error.message(),
+                "its restart policy does not work until the daemon starts again"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use containerd::classify::{ShimProblem, shim_problem};
 use names::Signal;
 
-use super::Container;
+use super::{Container, Phase};
 use crate::events::translate::container_event;
 use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
@@ -52,7 +52,7 @@ impl Engine {
         ))
     }
 
-    /// Send it, thaw a paused container so that it can act on it, and tell.
+    /// Send it, thaw a paused container where it is to act on it, and tell.
     pub(crate) async fn send_signal(&self, container: &Container, signal: Signal) -> Result<()> {
         let id = container.id.as_str();
         let doing = || format!("send signal {} to container {id}", signal.number());
@@ -63,12 +63,11 @@ impl Engine {
                 if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) => {}
             Err(error) => return Err(self.containerd_error(doing(), error)),
         }
-        if container.state.phase == super::Phase::Paused {
-            // moby `daemon/kill.go` does the same: a frozen process cannot end.
-            self.containerd()
-                .resume(id)
-                .await
-                .map_err(|error| self.containerd_error(doing(), error))?;
+        if container.state.phase == Phase::Paused && thaws(container, signal) {
+            // It may have ended of the signal already, and then there is nothing to thaw.
+            if let Err(error) = self.containerd().resume(id).await {
+                tracing::debug!(container = id, %error, "it was not thawed to act on the signal");
+            }
         }
         let extra = [("signal", signal.number().to_string())];
         self.hub().publish(container_event(container, "kill", &extra));
@@ -126,4 +125,12 @@ impl Engine {
         })?;
         Ok(())
     }
+}
+
+/// Whether a paused container is thawed to act on a signal: on those that are meant to end it, and on any if it has no stop
+/// signal of its own (moby `daemon/kill.go`).
+fn thaws(container: &Container, signal: Signal) -> bool {
+    signal == Signal::KILL
+        || signal == container.stop_signal
+        || container.stop_signal == Signal::TERM
 }

@@ -145,7 +145,7 @@ impl Engine {
         }
     }
 
-    async fn release_name(&self, container: &Container) -> Result<()> {
+    pub(super) async fn release_name(&self, container: &Container) -> Result<()> {
         if !matches!(container.owner, Owner::Nerdctld | Owner::Nerdctl) {
             return Ok(());
         }

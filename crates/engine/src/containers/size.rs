@@ -1,5 +1,6 @@
 //! How much disk a container takes: a walk through its files, so only when asked for.
 
+use super::Container;
 use crate::{Engine, Result};
 
 /// Bytes of a container's file systems.
@@ -36,5 +37,21 @@ impl Engine {
             parent = snapshotter.stat(&parent).await.map_err(failed)?.parent;
         }
         Ok(size)
+    }
+
+    /// Bytes that the container itself has written.
+    ///
+    /// # Errors
+    /// containerd's.
+    pub(crate) async fn written_by(&self, container: &Container) -> Result<u64> {
+        if container.snapshotter.is_empty() || container.snapshot_key.is_empty() {
+            return Ok(0);
+        }
+        let snapshotter = self.containerd().snapshotter(&container.snapshotter);
+        let usage = snapshotter.usage(&container.snapshot_key).await.map_err(|error| {
+            let doing = format!("measure the root file system of container {}", container.id);
+            self.containerd_error(doing, error)
+        })?;
+        Ok(usage.size)
     }
 }

@@ -1,12 +1,11 @@
 //! An image's own `/etc/passwd` and `/etc/group`, brought from its layers.
 //!
-//! A read-only view of the image's snapshot says where the layers are; a lease protects it from the garbage collector
-//! and ends by itself if we do not. For overlayfs and bind mounts nothing is mounted: the layers are directories and
+//! A read-only view of the image's snapshot says where the layers are. For overlayfs and bind mounts nothing is mounted: the layers are directories and
 //! are looked through from the top (`layers.rs`). Other file systems are mounted without a place in the file tree
 //! (`detached.rs`), so that no crash leaves a mount behind. What was read is kept by chain id, because layers never change.
 
-mod detached;
-mod layers;
+pub(crate) mod detached;
+pub(crate) mod layers;
 mod narrow;
 
 pub(crate) use layers::split_lower;
@@ -15,24 +14,20 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
-use containerd::{Labels, Mount};
+use containerd::Mount;
 
 pub(crate) use narrow::narrow;
 
 use super::ImageFiles;
-use crate::repair::LEASE_MARK;
-use crate::{Error, Result, random};
+use crate::snapshot_view::SnapshotView;
+use crate::{Error, Result};
 
 /// No sane file is larger; the image's author decides, so there is a bound.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Images whose files are kept.
 const KEPT: usize = 64;
-
-/// When the garbage collector may take a view that we could not remove.
-const LEASE: Duration = Duration::from_secs(10 * 60);
 
 /// The files of the images used lately, oldest first.
 #[derive(Debug, Default)]
@@ -86,26 +81,11 @@ async fn read_through_view(
     snapshotter: &str,
     chain_id: &str,
 ) -> Result<ImageFiles> {
-    let failed = |source| Error::failed(format!("look into image layer {chain_id}"), source);
-    let name = format!("nerdctld-view-{:032x}", u128::from_ne_bytes(random::bytes()?));
-    let mark = Labels::from([(LEASE_MARK.to_owned(), "view".to_owned())]);
-    let end = SystemTime::now() + LEASE;
-    client.create_lease(&name, mark, Some(end)).await.map_err(failed)?;
-    let snapshots = client.with_lease(&name).snapshotter(snapshotter);
-
-    let files = match snapshots.view(&name, chain_id, Labels::new()).await {
-        Ok(mounts) => read_mounts_elsewhere(chain_id, mounts).await,
-        Err(error) => Err(failed(error)),
-    };
-    // The lease ends by itself, and the view with it.
-    if let Err(error) = snapshots.remove(&name).await
-        && !error.is_not_found()
-    {
-        tracing::warn!(view = name, %error, "a view of an image stays until its lease ends");
-    }
-    if let Err(error) = client.delete_lease(&name, false).await {
-        tracing::warn!(lease = name, %error, "a lease stays until it ends by itself");
-    }
+    let view = SnapshotView::open(client, snapshotter, chain_id)
+        .await
+        .map_err(|source| Error::failed(format!("look into image layer {chain_id}"), source))?;
+    let files = read_mounts_elsewhere(chain_id, view.mounts().to_vec()).await;
+    view.close().await;
     files
 }
 

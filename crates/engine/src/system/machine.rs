@@ -23,7 +23,7 @@ pub(super) fn read(facts: &HostFacts) -> HostInfo {
         machine: uname.machine().to_string_lossy().into_owned(),
         kernel: uname.release().to_string_lossy().into_owned(),
         cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
-        memory: total_memory(&text("/proc/meminfo").unwrap_or_default()),
+        memory: memory(),
         limits: facts.limits.clone(),
         ipv4_forwarding: text("/proc/sys/net/ipv4/ip_forward")
             .is_none_or(|value| value.trim() != "0"),
@@ -34,6 +34,11 @@ pub(super) fn read(facts: &HostFacts) -> HostInfo {
 pub(super) fn network_plugins(folder: &Path) -> Vec<String> {
     let found = DRIVERS.into_iter().filter(|driver| folder.join(driver).exists());
     found.chain(["host", "null"]).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+}
+
+/// Bytes of memory; 0 if the kernel does not say.
+pub(crate) fn memory() -> u64 {
+    total_memory(&text("/proc/meminfo").unwrap_or_default())
 }
 
 fn text(path: &str) -> Option<String> {

@@ -3,33 +3,12 @@
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use names::VolumeName;
 
 use super::event;
 use super::list::VolumeFilter;
-use crate::{Engine, Error, Result};
-
-/// Whether a prune is under way: there is one at a time, as in dockerd.
-#[derive(Debug, Default)]
-pub struct PruneTurn(AtomicBool);
-
-/// The turn, until this is dropped.
-struct Pruning<'a>(&'a AtomicBool);
-
-impl Drop for Pruning<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-impl PruneTurn {
-    fn begin(&self) -> Result<Pruning<'_>> {
-        let free = self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-        free.map(|_| Pruning(&self.0)).map_err(|_| Error::PruneRunning)
-    }
-}
+use crate::{Engine, Result};
 
 /// What a prune removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,9 +24,9 @@ impl Engine {
     /// only anonymous ones are meant.
     ///
     /// # Errors
-    /// [`Error::PruneRunning`]; [`Error::ContainerdUnavailable`].
+    /// [`crate::Error::PruneRunning`]; [`crate::Error::ContainerdUnavailable`].
     pub async fn prune_volumes(&self, filter: &VolumeFilter) -> Result<PrunedVolumes> {
-        let _turn = self.volume_prune().begin()?;
+        let _turn = self.volume_prunes().begin()?;
         let unused = VolumeFilter { dangling: Some(true), ..filter.clone() };
         let mut pruned = PrunedVolumes::default();
         for volume in self.list_volumes(&unused).await? {
@@ -94,15 +73,6 @@ fn size_of(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_prune_at_a_time() {
-        let turn = PruneTurn::default();
-        let first = turn.begin().unwrap();
-        assert!(matches!(turn.begin(), Err(Error::PruneRunning)));
-        drop(first);
-        assert!(turn.begin().is_ok());
-    }
 
     #[test]
     fn files_with_two_names_are_counted_once() {

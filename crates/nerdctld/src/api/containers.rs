@@ -1,19 +1,22 @@
 //! `/containers`: list, inspect, and the plain changes of state.
 //!
 //! Making one is in [`create`], its files are in [`archive`], its stored output in [`logs`], its live streams in [`streams`],
-//! how one looks to a client is in [`view`].
+//! what it uses in [`stats`], what it has changed in [`changes`], how one looks to a client is in [`view`].
 
 pub(in crate::api) mod archive;
+pub(in crate::api) mod changes;
 pub(in crate::api) mod commit;
 pub(in crate::api) mod create;
 pub(in crate::api) mod logs;
+pub(in crate::api) mod prune;
+pub(in crate::api) mod stats;
 pub(in crate::api) mod streams;
 pub(in crate::api) mod update;
 mod view;
 
 use std::sync::Arc;
 
-use docker_wire::containers::{ContainerState, WaitError, WaitResponse};
+use docker_wire::containers::{ContainerState, TopResponse, WaitError, WaitResponse};
 use docker_wire::encode;
 use docker_wire::filters::{self, Filters};
 use engine::containers::remove::RemoveOptions;
@@ -187,6 +190,30 @@ pub(in crate::api) async fn kill(call: Call) -> Answer {
     let signal = Some(call.query.text("signal")).filter(|signal| !signal.is_empty());
     call.engine.kill_container(call.parameter("id"), signal).await?;
     Ok(Reply::no_content())
+}
+
+/// `POST /containers/{id}/pause`.
+pub(in crate::api) async fn pause(call: Call) -> Answer {
+    call.engine.pause_container(call.parameter("id")).await?;
+    Ok(Reply::no_content())
+}
+
+/// `POST /containers/{id}/unpause`.
+pub(in crate::api) async fn unpause(call: Call) -> Answer {
+    call.engine.unpause_container(call.parameter("id")).await?;
+    Ok(Reply::no_content())
+}
+
+/// `POST /containers/{id}/rename`.
+pub(in crate::api) async fn rename(call: Call) -> Answer {
+    call.engine.rename_container(call.parameter("id"), call.query.text("name")).await?;
+    Ok(Reply::no_content())
+}
+
+/// `GET /containers/{id}/top`.
+pub(in crate::api) async fn top(call: Call) -> Answer {
+    let table = call.engine.container_top(call.parameter("id"), call.query.text("ps_args")).await?;
+    Ok(Reply::json(&TopResponse { processes: table.processes, titles: table.titles }))
 }
 
 /// `DELETE /containers/{id}`.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
-use crate::rows::{Answer, Clients, LINE, Measure, Network};
+use crate::rows::{Answer, Clients, LINE, Look, Measure, Network};
 use crate::side::{Probe, Side};
 use crate::{copy, memory};
 
@@ -221,6 +221,19 @@ impl Daemon {
         })))
     }
 
+    fn look_probe(&self, look: Look) -> Result<Probe<'_>> {
+        let container = self.api.run_script("exec sleep 10000")?;
+        let path = match look {
+            Look::Stats => container.path("/stats?stream=0&one-shot=1"),
+            Look::Top => container.path("/top"),
+        };
+        let mut ask = self.requests(self.api.request("GET", &path), Clients::ALONE)?;
+        Ok(Box::new(move || {
+            let _held = &container;
+            ask()
+        }))
+    }
+
     fn life(&self, network: Network) -> Result<f64> {
         let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host_config(network)});
         let (took, container) = timed(|| {
@@ -317,6 +330,7 @@ impl Side for Daemon {
             }
             Measure::ListHung => self.hung_probe(false)?,
             Measure::InspectHung => self.hung_probe(true)?,
+            Measure::Look(look) => Some(self.look_probe(look)?),
             Measure::Life { network, at_once: count } => {
                 Some(Box::new(move || at_once(0..count, |_| Ok(vec![self.life(network)?]))))
             }

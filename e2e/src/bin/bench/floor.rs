@@ -263,6 +263,7 @@ impl Side for Floor {
             | Measure::MemoryBeside
             | Measure::ListHung
             | Measure::InspectHung
+            | Measure::Look(_)
             | Measure::LogRead(_)
             | Measure::LogCrowd(_)
             | Measure::Copy(..) => None,

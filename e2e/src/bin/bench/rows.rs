@@ -56,6 +56,15 @@ pub(crate) enum CniCommand {
     Del,
 }
 
+/// What is asked of a running container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Stats, one sample.
+    Stats,
+    /// `top`.
+    Top,
+}
+
 /// One thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Measure {
@@ -78,6 +87,8 @@ pub(crate) enum Measure {
     ListHung,
     /// The description of the container whose shim is stopped.
     InspectHung,
+    /// What a running container uses, or its processes.
+    Look(Look),
     /// Create, start, wait, remove of `true`.
     Life {
         /// Its network.
@@ -170,6 +181,7 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     let sizes: &[usize] = if quick { &[10, 100] } else { &[10, 100, 1000] };
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
+    rows.extend(looks(repeats));
     rows.extend(logs(repeats, log, if quick { 10 } else { 50 }));
     rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
     for &size in sizes {
@@ -269,6 +281,22 @@ fn lives(repeats: Repeats) -> Vec<Row> {
         });
     }
     rows
+}
+
+fn looks(repeats: Repeats) -> Vec<Row> {
+    let rows = [
+        ("stats.once", "stats of a running container, one sample", Look::Stats),
+        ("top", "processes of a running container", Look::Top),
+    ];
+    rows.map(|(name, what, look)| Row {
+        name: name.into(),
+        what: what.into(),
+        unit: Unit::Milliseconds,
+        measure: Measure::Look(look),
+        containers: 0,
+        repeat: repeats.requests(),
+    })
+    .into()
 }
 
 fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {

@@ -16,7 +16,7 @@ const NOT_THE_FILE_SYSTEMS: [&str; 8] =
     ["ro", "rw", "bind", "rbind", "nosuid", "nodev", "noexec", "noatime"];
 
 /// Mount read-only.
-pub(super) fn mount(wanted: &Mount) -> io::Result<OwnedFd> {
+pub(crate) fn mount(wanted: &Mount) -> io::Result<OwnedFd> {
     let context = mount::fsopen(wanted.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     if !wanted.source.is_empty() {
         mount::fsconfig_set_string(&context, "source", wanted.source.as_str())?;

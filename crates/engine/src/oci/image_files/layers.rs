@@ -126,12 +126,12 @@ pub(super) fn open(directory: impl AsFd, name: &OsString, flags: OFlags) -> io::
 }
 
 /// Whether the overlay attribute `name` is `y`.
-pub(super) fn is_marked(file: &OwnedFd, name: &str) -> io::Result<bool> {
+pub(crate) fn is_marked(file: &OwnedFd, name: &str) -> io::Result<bool> {
     Ok(attribute(file, name)?.is_some_and(|value| value == b"y"))
 }
 
 /// An error if the overlay attribute `name` is there at all.
-pub(super) fn refuse(file: &OwnedFd, name: &str) -> io::Result<()> {
+pub(crate) fn refuse(file: &OwnedFd, name: &str) -> io::Result<()> {
     match attribute(file, name)? {
         Some(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, format!("an overlay layer uses {name}")))

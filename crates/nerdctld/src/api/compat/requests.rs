@@ -46,6 +46,23 @@ pub(in crate::api) fn wait(version: ApiVersion, query: &Query) -> Result<WaitSty
     Ok(WaitStyle { condition, early_head: true, mute_failure })
 }
 
+/// How stats are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) struct StatsStyle {
+    /// A line a second, until the container or the client goes.
+    pub(in crate::api) stream: bool,
+    /// Without the look before (1.41). A stream has it from its second line on, whatever is asked.
+    pub(in crate::api) one_shot: bool,
+}
+
+/// `GET /containers/{id}/stats`.
+pub(in crate::api) fn stats(version: ApiVersion, query: &Query) -> StatsStyle {
+    StatsStyle {
+        stream: query.flag_or("stream", true),
+        one_shot: version >= v(41) && query.flag("one-shot"),
+    }
+}
+
 /// The media type of logs as JSON, if they were asked for: an experiment of 1.54 (moby `container_routes.go`,
 /// `getContainersLogs`). A stream of JSON can be asked for by name of its type as well.
 ///

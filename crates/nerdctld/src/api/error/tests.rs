@@ -1,6 +1,7 @@
 //! The contract with clients that search in texts and act on statuses: every error of the engine, word for word.
 
 use engine::Error;
+use engine::containers::top::TopError;
 use engine::error::Cause;
 
 use super::*;
@@ -87,6 +88,28 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
         ),
         (Error::ConflictingUpdate("Conflicting options: x"), 409, "Conflicting options: x"),
         (Error::UpdateRemoving, 409, "container is marked for removal and cannot be \"update\""),
+        (Error::AlreadyPaused(text("0123")), 409, "container 0123 is already paused"),
+        (Error::NotPaused(text("0123")), 500, "Container 0123 is not paused"),
+        (
+            Error::CannotPause { container: text("0123"), source: cause("frozen") },
+            500,
+            "cannot pause container 0123: frozen",
+        ),
+        (
+            Error::CannotUnpause { container: text("0123"), source: cause("frozen") },
+            500,
+            "Cannot unpause container 0123: frozen",
+        ),
+        (Error::EmptyName, 400, "Neither old nor new names may be empty"),
+        (Error::SameName, 400, "Renaming a container with the same name as its current name"),
+        (
+            Error::NewName {
+                source: Box::new(Error::NameInUse { name: text("web"), id: text("0123") }),
+            },
+            409,
+            "Error when allocating new name: Conflict. The container name \"/web\" is already in use by container \"0123\". You have to remove (or rename) that container to be able to reuse that name.",
+        ),
+        (Error::Top(TopError::NoPid), 500, "Couldn't find PID field in ps output"),
         (Error::StartPaused, 409, "cannot start a paused container, try unpause instead"),
         (Error::StartRemoving, 409, "container is marked for removal and cannot be started"),
         (

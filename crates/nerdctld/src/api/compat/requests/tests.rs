@@ -228,3 +228,13 @@ fn the_mac_address_went_from_the_container_to_its_endpoint() {
     two["MacAddress"] = json!("02:42:ac:11:00:03");
     assert!(created(v(44), &two).unwrap_err().contains("must match"));
 }
+
+#[test]
+fn one_shot_stats_since_1_41() {
+    let (old, new) = around(41);
+    let query = Query::parse("stream=0&one-shot=1").unwrap();
+    assert_eq!(stats(old, &query), StatsStyle { stream: false, one_shot: false });
+    assert_eq!(stats(new, &query), StatsStyle { stream: false, one_shot: true });
+    let nothing = Query::parse("").unwrap();
+    assert_eq!(stats(new, &nothing), StatsStyle { stream: true, one_shot: false });
+}

@@ -1,0 +1,894 @@
+//! A container that lives: what it uses, its processes, its changes; paused, renamed, pruned.
+
+use std::time::{Duration, Instant};
+
+use e2e::api::{encode, filters, script_body};
+use e2e::cli::Docker;
+use e2e::http::Stream;
+use e2e::runner::OrSkip as _;
+use e2e::sandbox::{send, until};
+use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, peers, tests, unique};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+pub(crate) const TESTS: &[Test] = tests![
+    stats_have_dockers_shape,
+    stats_once_have_the_look_before,
+    a_single_look_has_none_before,
+    stats_are_a_stream,
+    stats_of_what_does_not_run,
+    stats_end_with_the_container,
+    interfaces_have_their_counters,
+    top_shows_the_processes,
+    top_refuses,
+    pausing_and_going_on,
+    pausing_at_the_wrong_moment,
+    a_paused_one_can_be_ended,
+    a_paused_one_is_looked_at,
+    another_name,
+    names_that_cannot_be_had,
+    renaming_while_it_runs,
+    pruning_what_does_not_run,
+    pruning_refuses,
+    pruning_tells,
+    changes_of_files,
+    no_changes,
+    one_command_after_the_other,
+    hung_shims_do_not_matter.ours_only(),
+    nerdctl_pauses_ours_and_we_nerdctls.ours_only(),
+    nerdctl_sees_new_names.ours_only(),
+    nerdctls_are_pruned.ours_only(),
+];
+
+/// Busy until it is told to end.
+const BUSY: &str = "echo ready; while :; do :; done";
+
+fn started(api: &Api, script: &str) -> Result<Container> {
+    let container = api.run_script(script)?;
+    container.until_logged("ready")?;
+    Ok(container)
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
+}
+
+/// The keys of an object in the order in which they were sent, without those of the objects in it.
+fn keys_in_order(text: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}', '[', ']', '"']) {
+        let character = rest[at..].chars().next().unwrap_or_default();
+        rest = &rest[at + 1..];
+        match character {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            _ => {
+                let end = rest.find('"').unwrap_or(rest.len());
+                let (word, after) = rest.split_at(end);
+                rest = after.get(1..).unwrap_or_default();
+                if depth == 1 && rest.starts_with(':') {
+                    found.push(word.to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn stats_have_dockers_shape(rig: &Rig) -> Result<()> {
+    let container =
+        started(&rig.host()?.api(), "dd if=/dev/zero of=/x bs=1M count=1; echo ready; sleep 1000")?;
+    let answer = container.api().get(&container.path("/stats?stream=0&one-shot=1"))?.expect(200)?;
+    ensure!(answer.head.header("content-type") == Some("application/json"), "{:?}", answer.head);
+    let order = keys_in_order(&answer.text());
+    ensure!(
+        order
+            == [
+                "id",
+                "name",
+                "os_type",
+                "read",
+                "cpu_stats",
+                "memory_stats",
+                "pids_stats",
+                "blkio_stats",
+                "num_procs",
+                "storage_stats",
+                "preread",
+                "precpu_stats"
+            ],
+        "{order:?}"
+    );
+    let stats = answer.json()?;
+    ensure!(
+        stats["id"] == container.id.as_str() && stats["name"] == format!("/{}", container.name)
+    );
+    ensure!(stats["os_type"] == "linux" && stats["num_procs"] == 0, "{stats}");
+    ensure!(stats["storage_stats"] == json!({}) && stats.get("networks").is_none(), "{stats}");
+    let cpu = &stats["cpu_stats"];
+    ensure!(
+        keys(cpu) == ["cpu_usage", "online_cpus", "system_cpu_usage", "throttling_data"],
+        "{cpu}"
+    );
+    ensure!(cpu["cpu_usage"]["total_usage"].as_u64() > Some(0), "{cpu}");
+    ensure!(cpu["system_cpu_usage"].as_u64() > cpu["cpu_usage"]["total_usage"].as_u64(), "{cpu}");
+    let memory = &stats["memory_stats"];
+    ensure!(memory["usage"].as_u64() > Some(0) && memory["limit"].as_u64() > Some(0), "{memory}");
+    // Docker's CLI subtracts one or the other.
+    let inactive =
+        memory["stats"].get("total_inactive_file").or(memory["stats"].get("inactive_file"));
+    ensure!(inactive.is_some_and(Value::is_u64), "{memory}");
+    ensure!(stats["pids_stats"]["current"].as_u64() > Some(0), "{stats}");
+    ensure!(
+        keys(&stats["blkio_stats"])
+            == [
+                "io_merged_recursive",
+                "io_queue_recursive",
+                "io_service_bytes_recursive",
+                "io_service_time_recursive",
+                "io_serviced_recursive",
+                "io_time_recursive",
+                "io_wait_time_recursive",
+                "sectors_recursive"
+            ],
+        "{stats}"
+    );
+    let message = rig.host()?.api().get("/containers/nobody/stats?stream=0")?.expect_error(404)?;
+    ensure!(message == "No such container: nobody", "{message}");
+    let message = rig.host()?.api().get("/containers/nobody/stats")?.expect_error(404)?;
+    ensure!(message == "No such container: nobody", "{message}");
+    Ok(())
+}
+
+fn used(stats: &Value) -> Option<u64> {
+    stats["cpu_usage"]["total_usage"].as_u64()
+}
+
+fn stats_once_have_the_look_before(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), BUSY)?;
+    let stats = container.api().get_json(&container.path("/stats?stream=false"))?;
+    let (now, before) = (&stats["cpu_stats"], &stats["precpu_stats"]);
+    ensure!(used(before) > Some(0) && used(now) > used(before), "{stats}");
+    ensure!(now["system_cpu_usage"].as_u64() > before["system_cpu_usage"].as_u64(), "{stats}");
+    ensure!(stats["read"].as_str() > stats["preread"].as_str(), "{stats}");
+    ensure!(stats["preread"].as_str().is_some_and(|time| time.starts_with("20")), "{stats}");
+    Ok(())
+}
+
+fn a_single_look_has_none_before(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), BUSY)?;
+    let stats = container.api().get_json(&container.path("/stats?stream=false&one-shot=true"))?;
+    ensure!(
+        stats["preread"] == "0001-01-01T00:00:00Z" && used(&stats["precpu_stats"]) == Some(0),
+        "{stats}"
+    );
+    ensure!(used(&stats["cpu_stats"]) > Some(0), "{stats}");
+    // Older clients cannot ask for that.
+    let stats = container
+        .api()
+        .at("1.40")
+        .get_json(&container.path("/stats?stream=false&one-shot=true"))?;
+    ensure!(used(&stats["precpu_stats"]) > Some(0), "{stats}");
+    Ok(())
+}
+
+fn stats_stream(container: &Container) -> Result<Stream> {
+    let stream =
+        container.api().stream(&container.api().request("GET", &container.path("/stats")))?;
+    ensure!(stream.head.status == 200, "{:?}", stream.head);
+    Ok(stream)
+}
+
+fn stats_are_a_stream(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), BUSY)?;
+    let mut stream = stats_stream(&container)?;
+    let first = stream.next_json()?.context("no stats")?;
+    ensure!(first["preread"] == "0001-01-01T00:00:00Z", "{first}");
+    let second = stream.next_json()?.context("no second stats")?;
+    ensure!(
+        second["preread"] == first["read"] && second["precpu_stats"] == first["cpu_stats"],
+        "{first} {second}"
+    );
+    ensure!(used(&second["cpu_stats"]) > used(&first["cpu_stats"]), "{first} {second}");
+    // Another client has a first line of its own.
+    let other = stats_stream(&container)?.next_json()?.context("no stats")?;
+    ensure!(other["preread"] == "0001-01-01T00:00:00Z", "{other}");
+    Ok(())
+}
+
+fn stats_of_what_does_not_run(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.create(script_body("exit 0"))?;
+    let expected = |stats: &Value| -> Result<()> {
+        ensure!(
+            stats["id"] == container.id.as_str() && stats["name"] == format!("/{}", container.name),
+            "{stats}"
+        );
+        ensure!(
+            stats["read"] == "0001-01-01T00:00:00Z" && stats["memory_stats"] == json!({}),
+            "{stats}"
+        );
+        ensure!(
+            stats["pids_stats"] == json!({}) && used(&stats["cpu_stats"]) == Some(0),
+            "{stats}"
+        );
+        ensure!(stats["blkio_stats"]["io_service_bytes_recursive"].is_null(), "{stats}");
+        Ok(())
+    };
+    for when in ["before its start", "after its end"] {
+        expected(&api.get_json(&container.path("/stats?stream=0"))?).context(when)?;
+        expected(&api.get_json(&container.path("/stats?stream=0&one-shot=1"))?).context(when)?;
+        let mut stream = stats_stream(&container)?;
+        for _ in 0..2 {
+            expected(&stream.next_json()?.context("the stream ends")?).context(when)?;
+        }
+        container.start()?;
+        container.wait()?;
+    }
+    Ok(())
+}
+
+fn stats_end_with_the_container(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), BUSY)?;
+    let mut stream = stats_stream(&container)?;
+    let first = stream.next_json()?.context("no stats")?;
+    ensure!(used(&first["cpu_stats"]) > Some(0), "{first}");
+    container.post("/kill")?.expect(204)?;
+    container.wait()?;
+    // Its end is no end of the stream.
+    while used(&stream.next_json()?.context("the stream ends")?["cpu_stats"]) > Some(0) {}
+    container.remove()?;
+    stream.rest()?;
+    Ok(())
+}
+
+fn interfaces_have_their_counters(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let body = json!({"Cmd": ["sleep", "1000"]});
+    let container = api.create(body)?;
+    container.start()?;
+    let stats = api.get_json(&container.path("/stats?stream=0&one-shot=1"))?;
+    ensure!(keys(&stats["networks"]) == ["eth0"], "{stats}");
+    ensure!(
+        keys(&stats["networks"]["eth0"])
+            == [
+                "rx_bytes",
+                "rx_dropped",
+                "rx_errors",
+                "rx_packets",
+                "tx_bytes",
+                "tx_dropped",
+                "tx_errors",
+                "tx_packets"
+            ],
+        "{stats}"
+    );
+    // Neighbours discover each other.
+    until(Duration::from_secs(10), "traffic", || {
+        api.get_json(&container.path("/stats?stream=0&one-shot=1"))
+            .is_ok_and(|stats| stats["networks"]["eth0"]["tx_packets"].as_u64() > Some(0))
+    })
+}
+
+fn top(container: &Container, ps_args: &str) -> Result<Value> {
+    let query =
+        if ps_args.is_empty() { String::new() } else { format!("?ps_args={}", encode(ps_args)) };
+    container.api().get_json(&container.path(&format!("/top{query}")))
+}
+
+fn top_shows_the_processes(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), "sleep 1001 & sleep 1002 & echo ready; wait")?;
+    let pid = container.inspect()?["State"]["Pid"].to_string();
+    let shown = top(&container, "")?;
+    ensure!(
+        shown["Titles"] == json!(["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]),
+        "{shown}"
+    );
+    let rows = shown["Processes"].as_array().context("no processes")?;
+    ensure!(
+        rows.len() == 3 && rows.iter().all(|row| row.as_array().is_some_and(|row| row.len() == 8)),
+        "{shown}"
+    );
+    ensure!(rows[0][0] == "root" && rows[0][1] == pid.as_str(), "{shown}");
+    ensure!(rows.iter().any(|row| row[7] == "sleep 1001" && row[2] == pid.as_str()), "{shown}");
+    // Jenkins looks for the columns that it asked for.
+    let shown = top(&container, "-eo pid,comm")?;
+    ensure!(shown["Titles"] == json!(["PID", "COMMAND"]), "{shown}");
+    ensure!(shown["Processes"].as_array().is_some_and(|rows| rows.len() == 3), "{shown}");
+    let shown = top(&container, "aux")?;
+    ensure!(shown["Processes"].as_array().is_some_and(|rows| rows.len() == 3), "{shown}");
+    Ok(())
+}
+
+fn top_refuses(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.run_script("sleep 1000")?;
+    let message = |ps_args: &str| -> Result<String> {
+        let path = container.path(&format!("/top?ps_args={}", encode(ps_args)));
+        api.get(&path)?.expect_error(500)
+    };
+    ensure!(message("-eo comm=PID")? == "specifying \"comm=PID\" is not allowed");
+    ensure!(message("-eo comm")? == "Couldn't find PID field in ps output");
+    let refused = message("--no-such-option")?;
+    ensure!(refused.starts_with("ps: "), "{refused}");
+    container.post("/kill")?.expect(204)?;
+    container.wait()?;
+    let stopped = api.get(&container.path("/top"))?.expect_error(409)?;
+    ensure!(stopped == format!("container {} is not running", container.id), "{stopped}");
+    let unknown = api.get("/containers/nobody/top")?.expect_error(404)?;
+    ensure!(unknown == "No such container: nobody", "{unknown}");
+    Ok(())
+}
+
+/// Writes a number every tenth of a second.
+const COUNTING: &str = "echo ready; i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
+
+fn pausing_and_going_on(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = started(&api, COUNTING)?;
+    let mut events = api.stream(
+        &api.request("GET", &format!("/events?{}", filters(&[("container", &container.id)]))),
+    )?;
+    let answer = container.post("/pause")?.expect(204)?;
+    ensure!(answer.body.is_empty());
+    let state = container.inspect()?["State"].clone();
+    ensure!(
+        state["Status"] == "paused" && state["Paused"] == true && state["Running"] == true,
+        "{state}"
+    );
+    let row = container.listed()?.context("not listed")?;
+    ensure!(row["State"] == "paused", "{row}");
+    ensure!(
+        row["Status"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Up ") && text.ends_with(" (Paused)")),
+        "{row}"
+    );
+    let before = container.logs("")?.text();
+    std::thread::sleep(Duration::from_millis(400));
+    ensure!(container.logs("")?.text() == before, "it writes while it is paused");
+    container.post("/unpause")?.expect(204)?;
+    let state = container.inspect()?["State"].clone();
+    ensure!(state["Status"] == "running" && state["Paused"] == false, "{state}");
+    until(Duration::from_secs(10), "it to go on", || {
+        container.logs("").is_ok_and(|logs| logs.text() != before)
+    })?;
+    for action in ["pause", "unpause"] {
+        let event = events.next_json()?.context("no event")?;
+        ensure!(
+            event["Action"] == action
+                && event["Actor"]["Attributes"]["name"] == container.name.as_str(),
+            "{event}"
+        );
+    }
+    Ok(())
+}
+
+fn pausing_at_the_wrong_moment(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.create(script_body("sleep 1000"))?;
+    let id = container.id.clone();
+    let message = container.post("/pause")?.expect_error(409)?;
+    ensure!(message == format!("container {id} is not running"), "{message}");
+    let message = container.post("/unpause")?.expect_error(500)?;
+    ensure!(message == format!("Container {id} is not paused"), "{message}");
+    container.start()?;
+    let message = container.post("/unpause")?.expect_error(500)?;
+    ensure!(message == format!("Container {id} is not paused"), "{message}");
+    container.post("/pause")?.expect(204)?;
+    let message = container.post("/pause")?.expect_error(409)?;
+    ensure!(message == format!("container {id} is already paused"), "{message}");
+    let message = container.post("/start")?.expect_error(409)?;
+    ensure!(message == "cannot start a paused container, try unpause instead", "{message}");
+    let message = api.delete(&container.path(""))?.expect_error(409)?;
+    ensure!(
+        message
+            == format!(
+                "cannot remove container \"{id}\": container is paused and must be unpaused first"
+            ),
+        "{message}"
+    );
+    for path in ["/containers/nobody/pause", "/containers/nobody/unpause"] {
+        let message = api.post(path)?.expect_error(404)?;
+        ensure!(message == "No such container: nobody", "{message}");
+    }
+    Ok(())
+}
+
+fn a_paused_one_can_be_ended(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    for (path, code) in [("/stop", 7), ("/kill", 137), ("/kill?signal=TERM", 7)] {
+        let container = started(&api, script)?;
+        container.post("/pause")?.expect(204)?;
+        let wait = api.stream(&api.request("POST", &container.path("/wait")))?;
+        container.post(path)?.expect(204).context(path)?;
+        let answer: Value = serde_json::from_slice(&wait.rest()?).context("wait")?;
+        ensure!(answer["StatusCode"] == code, "{path}: {answer}");
+        let state = container.inspect()?["State"].clone();
+        ensure!(state["Status"] == "exited" && state["Paused"] == false, "{path}: {state}");
+    }
+    let container = started(&api, script)?;
+    container.post("/pause")?.expect(204)?;
+    container.remove()?;
+    ensure!(container.listed()?.is_none());
+    Ok(())
+}
+
+fn a_paused_one_is_looked_at(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = started(&api, "echo ready; sleep 1000")?;
+    container.post("/pause")?.expect(204)?;
+    let shown = top(&container, "")?;
+    ensure!(shown["Processes"].as_array().is_some_and(|rows| !rows.is_empty()), "{shown}");
+    let stats = api.get_json(&container.path("/stats?stream=0"))?;
+    ensure!(
+        used(&stats["cpu_stats"]) == used(&stats["precpu_stats"])
+            && used(&stats["cpu_stats"]) > Some(0),
+        "{stats}"
+    );
+    let listed = api.get_json(&format!(
+        "/containers/json?{}",
+        filters(&[("status", "paused"), ("id", &container.id)])
+    ))?;
+    ensure!(listed.as_array().is_some_and(|rows| rows.len() == 1), "{listed}");
+    let request = api.request("POST", &container.path("/attach?stream=1&stdout=1"));
+    // dockerd calls it a raw stream.
+    let refused = api.send(&request)?.expect(409)?.message();
+    ensure!(
+        refused
+            == format!("container {} is paused, unpause the container before attach", container.id),
+        "{refused}"
+    );
+    let waits = api.stream(&api.request("POST", &container.path("/wait")))?;
+    waits.patience(Duration::from_millis(500))?;
+    ensure!(waits.rest().is_err(), "it counts as running");
+    Ok(())
+}
+
+fn rename(container: &Container, name: &str) -> Result<e2e::http::Response> {
+    container.post(&format!("/rename?name={}", encode(name)))
+}
+
+fn another_name(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.create(script_body("true"))?;
+    let (old, new) = (container.name.clone(), unique("renamed"));
+    let mut events = api.stream(
+        &api.request("GET", &format!("/events?{}", filters(&[("container", &container.id)]))),
+    )?;
+    let answer = rename(&container, &format!("  /{new} "))?.expect(204)?;
+    ensure!(answer.body.is_empty());
+    ensure!(container.inspect()?["Name"] == format!("/{new}"));
+    ensure!(api.get_json(&format!("/containers/{new}/json"))?["Id"] == container.id.as_str());
+    api.get(&format!("/containers/{old}/json"))?.expect_error(404)?;
+    ensure!(container.listed()?.context("not listed")?["Names"] == json!([format!("/{new}")]));
+    let event = events.next_json()?.context("no event")?;
+    let attributes = &event["Actor"]["Attributes"];
+    ensure!(
+        event["Action"] == "rename"
+            && attributes["name"] == new.as_str()
+            && attributes["oldName"] == format!("/{old}"),
+        "{event}"
+    );
+    // The old name is free, and it can be renamed by its name, and started and removed under the new one.
+    let other = api.create_named(&old, script_body("true"))?;
+    other.remove()?;
+    api.post(&format!("/containers/{new}/rename?name={old}"))?.expect(204)?;
+    api.post(&format!("/containers/{old}/start"))?.expect(204)?;
+    ensure!(container.wait()? == 0);
+    rename(&container, &new)?.expect(204)?;
+    container.remove()?;
+    for name in [&old, &new] {
+        api.create_named(name, script_body("true"))?.remove()?;
+    }
+    Ok(())
+}
+
+fn names_that_cannot_be_had(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let (container, other) = (api.create(script_body("true"))?, api.create(script_body("true"))?);
+    for name in ["", "/", "  "] {
+        let message = rename(&container, name)?.expect_error(400)?;
+        ensure!(message == "Neither old nor new names may be empty", "{name:?}: {message}");
+    }
+    for name in [container.name.clone(), format!("/{}", container.name)] {
+        let message = rename(&container, &name)?.expect_error(400)?;
+        ensure!(
+            message == "Renaming a container with the same name as its current name",
+            "{message}"
+        );
+    }
+    let message = rename(&container, &other.name)?.expect_error(409)?;
+    ensure!(
+        message
+            == format!(
+                "Error when allocating new name: Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+                other.name, other.id
+            ),
+        "{message}"
+    );
+    let message = rename(&container, "a/b")?.expect_error(400)?;
+    ensure!(
+        message
+            == "Error when allocating new name: Invalid container name (/a/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+        "{message}"
+    );
+    let message = api.post("/containers/nobody/rename?name=somebody")?.expect_error(404)?;
+    ensure!(message == "No such container: nobody", "{message}");
+    ensure!(container.inspect()?["Name"] == format!("/{}", container.name));
+    Ok(())
+}
+
+fn renaming_while_it_runs(rig: &Rig) -> Result<()> {
+    let container = started(&rig.host()?.api(), "echo ready; sleep 1000")?;
+    let new = unique("running");
+    rename(&container, &new)?.expect(204)?;
+    let seen = container.inspect()?;
+    ensure!(seen["Name"] == format!("/{new}") && seen["State"]["Running"] == true, "{seen}");
+    ensure!(seen["Config"]["Hostname"] == container.id[..12], "the host name is another thing");
+    container.post("/kill")?.expect(204)?;
+    container.wait()?;
+    container.start()?;
+    ensure!(container.inspect()?["Name"] == format!("/{new}"), "its next run has another name");
+    Ok(())
+}
+
+/// Prunes containers with a label, and gives the answer.
+fn prune(api: &Api, of: &[(&str, &str)]) -> Result<Value> {
+    api.post(&format!("/containers/prune?{}", filters(of)))?.expect(200)?.json()
+}
+
+fn labelled(api: &Api, script: &str, labels: &[&str]) -> Result<Container> {
+    let mut body = script_body(script);
+    body["Labels"] = labels.iter().map(|label| ((*label).to_owned(), json!("yes"))).collect();
+    api.create(body)
+}
+
+fn pruning_what_does_not_run(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let label = unique("prune");
+    let created = labelled(&api, "true", &[&label])?;
+    let ended = labelled(&api, "dd if=/dev/zero of=/written bs=1M count=3", &[&label])?;
+    let kept = labelled(&api, "true", &[&label, "keep"])?;
+    let running = labelled(&api, "sleep 1000", &[&label])?;
+    let paused = labelled(&api, "sleep 1000", &[&label])?;
+    for container in [&ended, &running, &paused] {
+        container.start()?;
+    }
+    ended.wait()?;
+    paused.post("/pause")?.expect(204)?;
+    let of_label = format!("{label}=yes");
+    let nothing = prune(&api, &[("label", &of_label), ("until", "1h")])?;
+    ensure!(nothing == json!({"ContainersDeleted": null, "SpaceReclaimed": 0}), "{nothing}");
+    let pruned = prune(&api, &[("label", &of_label), ("label!", "keep=yes")])?;
+    let mut ids: Vec<&str> = pruned["ContainersDeleted"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    ids.sort_unstable();
+    let mut expected = [created.id.as_str(), ended.id.as_str()];
+    expected.sort_unstable();
+    ensure!(ids == expected, "{pruned}");
+    ensure!(pruned["SpaceReclaimed"].as_u64() >= Some(3 << 20), "{pruned}");
+    for (container, there) in
+        [(&created, false), (&ended, false), (&kept, true), (&running, true), (&paused, true)]
+    {
+        ensure!(container.listed()?.is_some() == there, "{}", container.id);
+    }
+    // Its name is free.
+    api.create_named(&ended.name, script_body("true"))?;
+    let pruned = prune(&api, &[("label", &label)])?;
+    ensure!(pruned["ContainersDeleted"] == json!([kept.id]), "{pruned}");
+    Ok(())
+}
+
+fn pruning_refuses(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let label = unique("refused");
+    let container = labelled(&api, "true", &[&label])?;
+    let refused = |query: &str| api.post(&format!("/containers/prune?{query}"))?.expect_error(400);
+    let message = refused(&filters(&[("label", &label), ("name", "x")]))?;
+    ensure!(message == "invalid filter 'name'", "{message}");
+    let message = refused(&filters(&[("label", &label), ("until", "1h"), ("until", "2h")]))?;
+    ensure!(message == "more than one until filter specified", "{message}");
+    refused(&filters(&[("label", &label), ("until", "yesterday")]))?;
+    let message = refused("filters=nonsense")?;
+    ensure!(message.starts_with("invalid filter"), "{message}");
+    let message = api.at("1.24").post("/containers/prune")?.expect_error(400)?;
+    ensure!(message.contains("requires minimum API version 1.25"), "{message}");
+    ensure!(container.listed()?.is_some());
+    Ok(())
+}
+
+fn pruning_tells(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let label = unique("told");
+    let container = labelled(&api, "true", &[&label])?;
+    let mut events = api.stream(&api.request(
+        "GET",
+        &format!(
+            "/events?{}",
+            filters(&[("type", "container"), ("event", "prune"), ("event", "destroy")])
+        ),
+    ))?;
+    prune(&api, &[("label", &label)])?;
+    let mut destroyed = false;
+    // Other tests prune and remove, too.
+    loop {
+        let event = events.next_json()?.context("no event")?;
+        if event["Action"] == "destroy" {
+            destroyed |= event["Actor"]["ID"] == container.id.as_str();
+            continue;
+        }
+        ensure!(
+            event["Actor"]["ID"] == "" && event["Actor"]["Attributes"]["reclaimed"].is_string(),
+            "{event}"
+        );
+        if destroyed {
+            return Ok(());
+        }
+    }
+}
+
+fn changes(container: &Container) -> Result<Vec<String>> {
+    let answer = container.api().get_json(&container.path("/changes"))?;
+    let rows = answer.as_array().with_context(|| format!("no list: {answer}"))?;
+    let mut lines = Vec::new();
+    for row in rows {
+        ensure!(keys(row) == ["Kind", "Path"], "{row}");
+        let kind = ["C", "A", "D"][usize::try_from(row["Kind"].as_u64().unwrap_or(9))?];
+        lines.push(format!("{kind} {}", row["Path"].as_str().unwrap_or_default()));
+    }
+    // dockerd's order is that of chance.
+    lines.sort();
+    Ok(lines)
+}
+
+fn changes_of_files(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let script = "echo x >> /etc/passwd; chmod 700 /home; mkdir -p /new/dir; echo x > /new/dir/file; rm /etc/group; rm -r /var/spool; \
+                  ln -s /etc /tmp/link; rm -r /root; mkdir /root; touch /touched; rm /touched; cat /etc/shadow > /dev/null; echo ready; sleep 1000";
+    let container = started(&api, script)?;
+    let expected = [
+        "A /new",
+        "A /new/dir",
+        "A /new/dir/file",
+        "A /tmp/link",
+        "C /etc",
+        "C /etc/passwd",
+        "C /home",
+        "C /tmp",
+        "C /var",
+        "D /etc/group",
+        "D /var/spool",
+    ];
+    // What became of /root depends on its mode in the image.
+    let seen: Vec<String> =
+        changes(&container)?.into_iter().filter(|line| line != "C /root").collect();
+    ensure!(seen == expected, "{seen:#?}");
+    container.post("/kill")?.expect(204)?;
+    container.wait()?;
+    let seen: Vec<String> =
+        changes(&container)?.into_iter().filter(|line| line != "C /root").collect();
+    ensure!(seen == expected, "after its end: {seen:#?}");
+    Ok(())
+}
+
+fn no_changes(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.create(json!({"Cmd": ["true"]}))?;
+    ensure!(api.get_json(&container.path("/changes"))?.is_null());
+    container.start()?;
+    container.wait()?;
+    ensure!(
+        api.get_json(&container.path("/changes"))?.is_null(),
+        "places to mount on are no changes"
+    );
+    let message = api.get("/containers/nobody/changes")?.expect_error(404)?;
+    ensure!(message == "No such container: nobody", "{message}");
+    Ok(())
+}
+
+fn one_command_after_the_other(rig: &Rig) -> Result<()> {
+    let docker = Docker::newest(rig.host()?).or_skip()?;
+    let api = rig.host()?.api();
+    let container = started(&api, "echo x > /written; echo ready; sleep 1000")?;
+    let name = container.name.as_str();
+    let stats = docker
+        .run(&[
+            "stats",
+            "--no-stream",
+            "--format",
+            "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}",
+            name,
+        ])?
+        .success()?;
+    ensure!(stats.starts_with(name) && stats.contains('%') && stats.contains("iB / "), "{stats}");
+    let all = docker.run(&["stats", "--no-stream", "--format", "{{.Name}}"])?.success()?;
+    ensure!(all.lines().any(|line| line == name), "{all}");
+    let shown = docker.run(&["top", name, "-o", "pid,args"])?.success()?;
+    ensure!(shown.contains("sleep 1000"), "{shown}");
+    let changed = docker.run(&["diff", name])?.success()?;
+    ensure!(changed == "A /written\n", "{changed}");
+    docker.run(&["pause", name])?.success()?;
+    let listed = docker
+        .run(&["ps", "--filter", &format!("name={name}"), "--format", "{{.Status}}"])?
+        .success()?;
+    ensure!(listed.contains("(Paused)"), "{listed}");
+    docker.run(&["unpause", name])?.success()?;
+    let new = unique("cli");
+    docker.run(&["rename", name, &new])?.success()?;
+    docker.run(&["kill", &new])?.success()?;
+    container.wait()?;
+    // All tests of the group share the host.
+    let label = unique("cli");
+    let stopped = labelled(&api, "true", &[&label])?;
+    let pruned = docker
+        .run(&["container", "prune", "--force", "--filter", &format!("label={label}")])?
+        .success()?;
+    ensure!(pruned.contains(&stopped.id) && pruned.contains("Total reclaimed space: "), "{pruned}");
+    Ok(())
+}
+
+/// Answers within a time that no hung shim would give.
+fn quick<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let answer = work().with_context(|| what.to_owned())?;
+    // Not a promise of speed: the shim's own time-out is longer.
+    ensure!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
+    Ok(answer)
+}
+
+fn hung_shims_do_not_matter(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let container = started(&api, "echo x > /written; echo ready; sleep 1000")?;
+            let shim = host.sandbox()?.shim_of(&container.id).context("no shim")?;
+            send(shim, Signal::STOP)?;
+            let looked = look_at_hung(&container);
+            // A daemon that never heard the shim knows as much.
+            let again = host.kill_daemon().and_then(|()| host.start_daemon()).and_then(|()| {
+                until(Duration::from_secs(30), "the first look", || container.status().is_ok())?;
+                look_at_hung(&container)
+            });
+            send(shim, Signal::CONT)?;
+            looked?;
+            again.context("after a new start of the daemon")
+        },
+    )
+}
+
+fn look_at_hung(container: &Container) -> Result<()> {
+    let once = container.path("/stats?stream=0");
+    let stats = quick("stats", || container.api().get_json(&once))?;
+    ensure!(
+        used(&stats["cpu_stats"]) > Some(0) && used(&stats["precpu_stats"]) > Some(0),
+        "{stats}"
+    );
+    quick("streamed stats", || stats_stream(container)?.next_json())?;
+    let shown = quick("top", || top(container, ""))?;
+    ensure!(shown["Processes"].as_array().is_some_and(|rows| !rows.is_empty()), "{shown}");
+    let changed = quick("changes", || changes(container))?;
+    ensure!(changed == ["A /written"], "{changed:?}");
+    Ok(())
+}
+
+fn with_nerdctl(rig: &Rig, work: impl FnOnce(&Host) -> Result<()>) -> Result<()> {
+    peers::program("nerdctl", "nerdctl").or_skip()?;
+    rig.with_own_host(|_| (), work)
+}
+
+fn until_status(container_path: &str, api: &Api, status: &str) -> Result<()> {
+    until(Duration::from_secs(10), status, || {
+        api.get_json(&format!("/containers/{container_path}/json"))
+            .is_ok_and(|seen| seen["State"]["Status"] == status)
+    })
+}
+
+fn nerdctl_pauses_ours_and_we_nerdctls(rig: &Rig) -> Result<()> {
+    with_nerdctl(rig, |host| {
+        let api = host.api();
+        let ours = started(&api, "echo ready; sleep 1000")?;
+        host.nerdctl(&[
+            "run", "-d", "--name", "theirs", "--net", "none", "busybox", "sleep", "1000",
+        ])?;
+        host.nerdctl(&["pause", &ours.name])?;
+        until_status(&ours.id, &api, "paused")?;
+        host.nerdctl(&["unpause", &ours.name])?;
+        until_status(&ours.id, &api, "running")?;
+        ours.post("/pause")?.expect(204)?;
+        api.post("/containers/theirs/pause")?.expect(204)?;
+        let shown = host.nerdctl(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"])?;
+        for name in [&ours.name, "theirs"] {
+            ensure!(shown.contains(&format!("{name} Paused")), "{shown}");
+        }
+        host.nerdctl(&["unpause", &ours.name])?;
+        until_status(&ours.id, &api, "running")?;
+        api.post("/containers/theirs/unpause")?.expect(204)?;
+        let top = api.get_json("/containers/theirs/top?ps_args=-o%20pid,args")?;
+        ensure!(top["Processes"][0][1] == "sleep 1000", "{top}");
+        let stats = api.get_json("/containers/theirs/stats?stream=0&one-shot=1")?;
+        ensure!(used(&stats["cpu_stats"]) > Some(0), "{stats}");
+        host.nerdctl(&["rm", "-f", "theirs"])?;
+        Ok(())
+    })
+}
+
+fn nerdctl_sees_new_names(rig: &Rig) -> Result<()> {
+    with_nerdctl(rig, |host| {
+        let api = host.api();
+        let neighbour = api.create(json!({"Cmd": ["sleep", "1000"]}))?;
+        neighbour.start()?;
+        let ours = api.create(json!({"Cmd": ["sleep", "1000"]}))?;
+        ours.start()?;
+        let hosts = || -> Result<String> {
+            let path =
+                neighbour.inspect()?["HostsPath"].as_str().context("no HostsPath")?.to_owned();
+            std::fs::read_to_string(&path).context(path)
+        };
+        ensure!(hosts()?.contains(&format!(" {}\n", ours.name)), "{}", hosts()?);
+        rename(&ours, "other-name")?.expect(204)?;
+        ensure!(hosts()?.contains(" other-name\n"), "{}", hosts()?);
+        ensure!(!hosts()?.contains(&ours.name), "{}", hosts()?);
+        let shown = host.nerdctl(&["ps", "--format", "{{.Names}}"])?;
+        ensure!(shown.contains("other-name") && !shown.contains(&ours.name), "{shown}");
+        // nerdctl takes it from the label, its hook from the annotation.
+        host.nerdctl(&["rename", "other-name", "third-name"])?;
+        until(Duration::from_secs(10), "nerdctl's name", || {
+            ours.inspect().is_ok_and(|seen| seen["Name"] == "/third-name")
+        })?;
+        rename(&ours, "fourth-name")?.expect(204)?;
+        ours.post("/kill")?.expect(204)?;
+        ours.wait()?;
+        ours.start()?;
+        ensure!(hosts()?.contains(" fourth-name\n"), "{}", hosts()?);
+
+        host.nerdctl(&["run", "-d", "--name", "theirs", "busybox", "sleep", "1000"])?;
+        api.post("/containers/theirs/rename?name=theirs2")?.expect(204)?;
+        ensure!(hosts()?.contains(" theirs2\n"), "{}", hosts()?);
+        host.nerdctl(&["stop", "-t", "0", "theirs2"])?;
+        host.nerdctl(&["start", "theirs2"])?;
+        ensure!(hosts()?.contains(" theirs2\n"), "{}", hosts()?);
+        // Its old name is free for both.
+        host.nerdctl(&["run", "--rm", "--name", "theirs", "--net", "none", "busybox", "true"])?;
+        api.create_named("theirs", script_body("true"))?.remove()?;
+        host.nerdctl(&["rm", "-f", "theirs2"])?;
+        api.create_named("theirs2", script_body("true"))?.remove()
+    })
+}
+
+fn nerdctls_are_pruned(rig: &Rig) -> Result<()> {
+    with_nerdctl(rig, |host| {
+        let api = host.api();
+        host.nerdctl(&["run", "--name", "ended", "--net", "none", "busybox", "true"])?;
+        host.nerdctl(&[
+            "run", "-d", "--name", "running", "--net", "none", "busybox", "sleep", "1000",
+        ])?;
+        host.ctr(&["run", "-d", "--null-io", "docker.io/library/busybox:latest", "ctrs", "true"])?;
+        until(Duration::from_secs(10), "nerdctl's", || {
+            api.get("/containers/ended/json").is_ok_and(|answer| answer.status() == 200)
+        })?;
+        let ours = api.create(script_body("true"))?;
+        let pruned = api.post("/containers/prune")?.expect(200)?.json()?;
+        ensure!(
+            pruned["ContainersDeleted"].as_array().is_some_and(|ids| ids.len() == 2),
+            "{pruned}"
+        );
+        ensure!(ours.listed()?.is_none());
+        let shown = host.nerdctl(&["ps", "-a", "--format", "{{.Names}}"])?;
+        ensure!(shown.contains("running") && !shown.contains("ended"), "{shown}");
+        ensure!(
+            host.ctr(&["containers", "ls", "-q"])?.contains("ctrs"),
+            "others' containers are theirs"
+        );
+        host.nerdctl(&["rm", "-f", "running"])?;
+        Ok(())
+    })
+}
