@@ -126,6 +126,24 @@ impl Conflist {
             .and_then(|plugin| text(&plugin.config, "bridge"))
     }
 
+    /// Largest packet of a bridge's interfaces in bytes, if the configuration says.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u64> {
+        self.plugins.first()?.config.get("mtu")?.as_u64().filter(|mtu| *mtu > 0)
+    }
+
+    /// Whether a bridge's containers go out under the host's address.
+    #[must_use]
+    pub fn masquerades(&self) -> bool {
+        self.plugins.first().is_some_and(|plugin| plugin.flag("ipMasq"))
+    }
+
+    /// Whether its containers reach each other: nerdctl's `icc` is an ingress policy of the firewall.
+    #[must_use]
+    pub fn lets_containers_talk(&self) -> bool {
+        !self.plugins.iter().any(|plugin| text(&plugin.config, "ingressPolicy") == Some("isolated"))
+    }
+
     /// Whether it has no way out. nerdctl writes no flag for that: it leaves out gateway, masquerading and ports.
     #[must_use]
     pub fn is_internal(&self) -> bool {

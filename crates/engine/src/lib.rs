@@ -12,6 +12,7 @@
 //! | `container_stats`, `container_top`, `container_changes` | `containers/{stats,top,changes}.rs` |
 //! | `pull_image`, `list_images`, `inspect_image`, `remove_image`, `image_history`, `tag_image` | `images/<verb>.rs` |
 //! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
+//! | `list_networks`, `inspect_network` | `networks/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
 //! | `events` | `events/hub.rs` |
 //!
@@ -25,6 +26,7 @@ pub mod events;
 pub mod images;
 pub mod inventory;
 pub mod locks;
+pub mod networks;
 pub mod oci;
 pub mod prune;
 pub mod repair;

@@ -19,6 +19,7 @@ mod containers;
 mod error;
 mod events;
 mod images;
+mod networks;
 pub(crate) mod reply;
 mod router;
 mod routes;

@@ -1,9 +1,10 @@
 //! The networks that are configured, and the default one, which is made when it is first needed.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use cni::conflist::file_for;
-use cni::{CniError, Conflists, DEFAULT_BRIDGE, DEFAULT_BRIDGE_SUBNET, default_bridge};
+use cni::{CniError, Conflist, Conflists, DEFAULT_BRIDGE, DEFAULT_BRIDGE_SUBNET, default_bridge};
 use names::Namespace;
 use nerdctl_store::files::{InPlace, write_atomic};
 use nerdctl_store::locks::{LOCK_DEADLINE, Mode, conflists as lock_conflists};
@@ -26,6 +27,28 @@ impl Networks {
             read(&netconf, &namespace)
         })
         .await
+    }
+
+    /// All networks as they are shown: the default one is among them before it has been made.
+    ///
+    /// # Errors
+    /// If the lock or the folder cannot be had.
+    pub async fn conflists_to_show(&self, namespace: &Namespace) -> Result<Conflists> {
+        let mut conflists = self.conflists(namespace).await?;
+        if conflists.default_network().is_none() {
+            let text =
+                default_bridge(self.bridge_ip.unwrap_or(DEFAULT_BRIDGE_SUBNET), self.rootless);
+            conflists.found.push(Conflist::parse(text.as_bytes(), None)?);
+        }
+        Ok(conflists)
+    }
+
+    /// The addresses that a network has given out; none where they cannot be read. Reads files: call it where waiting
+    /// is allowed.
+    #[must_use]
+    pub fn leases(&self, network: &Conflist) -> Vec<IpAddr> {
+        let leases = self.cni.leases(network).unwrap_or_default();
+        leases.into_iter().map(|lease| lease.address).collect()
     }
 
     /// All networks, after the default one has been made if there is none: nerdctl does so at every run, stop, kill

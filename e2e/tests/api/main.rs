@@ -17,6 +17,7 @@
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
+//! | `networks` | networks as they are shown; names, hosts, addresses; another container's network |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
 //! | `interop` | nerdctl, ctr and a Kubernetes pod on the same containerd |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
@@ -45,6 +46,7 @@ mod live;
 mod logdrivers;
 mod logs;
 mod mounts;
+mod networks;
 mod ports;
 mod refused;
 mod resilience;
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         lists::TESTS,
         events::TESTS,
         ports::TESTS,
+        networks::TESTS,
         cli::TESTS,
         unsupported::TESTS,
         startup::TESTS,

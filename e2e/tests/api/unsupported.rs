@@ -22,6 +22,8 @@ const DOCKER_RUN: &str = include_str!("../../fields/docker-run-29.json");
 /// Fields whose sample value dockerd refuses as well, and its own words.
 const DOCKERS_OWN_REFUSALS: &[(&str, &str)] = &[
     ("HostConfig.Isolation", "isolation"),
+    ("Endpoint.IPAMConfig", "user-specified ip address"),
+    ("Endpoint.Aliases", "network-scoped aliases"),
     ("HostConfig.VolumesFrom", "no such container: x"),
     ("HostConfig.Runtime", "unknown or invalid runtime name"),
     ("HostConfig.DeviceRequests", "could not select device driver"),
@@ -62,6 +64,16 @@ const TAKEN: &[(&str, bool)] = &[
     ("HostConfig.VolumeDriver", true),
     ("HostConfig.Mounts", true),
     ("HostConfig.Tmpfs", true),
+    ("Config.NetworkDisabled", true),
+    ("HostConfig.NetworkMode", true),
+    ("HostConfig.PortBindings", true),
+    ("HostConfig.PublishAllPorts", true),
+    ("HostConfig.Dns", true),
+    ("HostConfig.DnsOptions", true),
+    ("HostConfig.DnsSearch", true),
+    ("HostConfig.ExtraHosts", true),
+    ("Endpoint.MacAddress", false),
+    ("Endpoint.GwPriority", false),
     ("HostConfig.AutoRemove", true),
     ("HostConfig.Annotations", true),
     ("HostConfig.ConsoleSize", true),
@@ -190,13 +202,11 @@ fn what_is_not_there_is_refused(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
     // Values of fields that are otherwise taken.
-    for (mode, name) in [("container:x", "NetworkMode"), ("some-network", "NetworkMode")] {
-        let body = json!({"Image": BUSYBOX, "HostConfig": {"NetworkMode": mode}});
-        let message = api.post_json("/containers/create", &body)?.expect_error(501)?;
-        ensure!(message.contains(name), "{message}");
-    }
-    let ports = json!({"Image": BUSYBOX, "ExposedPorts": {"80/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{}]}}});
+    let endpoint = json!({"Image": BUSYBOX, "HostConfig": {"NetworkMode": "mine"}, "NetworkingConfig": {"EndpointsConfig": {"mine": {"Aliases": ["a"]}}}});
+    let message = api.post_json("/containers/create", &endpoint)?.expect_error(501)?;
+    ensure!(message.contains("Aliases"), "{message}");
+    let ports = json!({"Image": BUSYBOX, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "::1", "HostPort": "80"}]}}});
     let message = api.post_json("/containers/create", &ports)?.expect_error(501)?;
-    ensure!(message.contains("PortBindings"), "{message}");
+    ensure!(message.contains("IPv6 address ::1"), "{message}");
     Ok(())
 }

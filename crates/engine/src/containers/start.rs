@@ -19,8 +19,8 @@ use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
 
-/// How the runtime's answer names a failed network set-up: our hook's own first words.
-const HOOK_FAILED: &str = "error running createRuntime hook";
+/// How the runtime's answer names a failed network set-up, runc since 1.2 and before.
+const HOOK_FAILED: [&str; 2] = ["error running createRuntime hook", "error running hook"];
 
 /// How our hook's own words begin, and what the runtime and containerd put behind them.
 const HOOK_SAYS: &str = "stderr: nerdctld: ";
@@ -271,7 +271,7 @@ impl Engine {
         if error.is_unavailable() {
             return self.containerd_error("start the container", error);
         }
-        if error.message().contains(HOOK_FAILED) {
+        if HOOK_FAILED.iter().any(|words| error.message().contains(words)) {
             return Error::Networking { source: hooks_words(error.message()).into() };
         }
         let (exit_code, hint) = match start_failure(&error) {

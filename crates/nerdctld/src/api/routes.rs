@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use super::call::{Answer, Call};
 use super::version::ApiVersion;
-use super::{auth, containers, events, images, system, unsupported, volumes};
+use super::{auth, containers, events, images, networks, system, unsupported, volumes};
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -154,13 +154,13 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/grpc",                   |call| Box::pin(unsupported::not_built(call))),
 
     // Networks
-    get   ("/networks",                  |call| Box::pin(unsupported::not_built(call))),
-    get   ("/networks/",                 |call| Box::pin(unsupported::not_built(call))),
+    get   ("/networks",                  |call| Box::pin(networks::list(call))),
+    get   ("/networks/",                 |call| Box::pin(networks::list(call))),
     post  ("/networks/create",           |call| Box::pin(unsupported::not_built(call))),
     post  ("/networks/prune",            |call| Box::pin(unsupported::not_built(call))).since(1, 25),
     post  ("/networks/{id*}/connect",    |call| Box::pin(unsupported::not_built(call))),
     post  ("/networks/{id*}/disconnect", |call| Box::pin(unsupported::not_built(call))),
-    get   ("/networks/{id*}",            |call| Box::pin(unsupported::not_built(call))),
+    get   ("/networks/{id*}",            |call| Box::pin(networks::inspect(call))),
     delete("/networks/{id*}",            |call| Box::pin(unsupported::not_built(call))),
 
     // Volumes

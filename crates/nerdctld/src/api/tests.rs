@@ -206,7 +206,7 @@ async fn what_is_not_there_is_refused_in_dockers_words() {
             501,
             "POST /containers/{id}/exec is not supported by nerdctld yet",
         ),
-        ("GET", "/networks/", 501, "GET /networks/ is not supported by nerdctld yet"),
+        ("POST", "/networks/prune", 501, "POST /networks/prune is not supported by nerdctld yet"),
     ] {
         let seen = edge.ask(method, path, "", b"").await;
         assert!(

@@ -6,7 +6,7 @@ use docker_wire::containers::{
 use docker_wire::images::{
     ExplicitImageConfig, ImageConfig, ImageInspect, ImageInspectConfig, ImageSummary,
 };
-use docker_wire::networks::EndpointSettings;
+use docker_wire::networks::{EndpointSettings, Network};
 use docker_wire::system::{Commit, Info};
 use docker_wire::time;
 
@@ -77,6 +77,21 @@ pub(in crate::api) fn container_summary(version: ApiVersion, container: &mut Con
     }
     if version < v(52) {
         container.health = None;
+    }
+}
+
+/// One element of `GET /networks`.
+pub(in crate::api) fn network_in_list(version: ApiVersion, network: &mut Network) {
+    network.status = None;
+    if version >= v(28) {
+        network.containers = None;
+    }
+}
+
+/// `GET /networks/{id}`.
+pub(in crate::api) fn network(version: ApiVersion, network: &mut Network) {
+    if version < v(52) {
+        network.status = None;
     }
 }
 

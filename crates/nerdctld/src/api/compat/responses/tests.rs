@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use docker_wire::containers::{HealthSummary, RootFsSnapshot, RootFsStorage, Storage};
 use docker_wire::distribution::Descriptor;
 use docker_wire::images::ImageIdentity;
+use docker_wire::networks::NetworkStatus;
 use docker_wire::system::{ContainerdInfo, FirewallInfo, RegistryServiceConfig, Runtime};
 use serde_json::{Value, json};
 
@@ -225,4 +226,25 @@ fn image_inspect_row_by_row() {
     assert_eq!((has(old, "/GraphDriver").is_some(), has(new, "/GraphDriver")), (true, None));
     let (old, new) = around(53);
     assert_eq!((has(old, "/Identity"), has(new, "/Identity").is_some()), (None, true));
+}
+
+#[test]
+fn containers_in_lists_of_networks_until_1_28() {
+    let (before, after) = around(28);
+    for (version, shown) in [(before, true), (after, false)] {
+        let mut listed = Network { containers: Some(BTreeMap::new()), ..Network::default() };
+        network_in_list(version, &mut listed);
+        assert_eq!(listed.containers.is_some(), shown, "{version:?}");
+    }
+}
+
+#[test]
+fn networks_tell_how_full_they_are_from_1_52() {
+    let (before, after) = around(52);
+    for (version, shown) in [(before, false), (after, true)] {
+        let mut inspected =
+            Network { status: Some(NetworkStatus::default()), ..Network::default() };
+        network(version, &mut inspected);
+        assert_eq!(inspected.status.is_some(), shown, "{version:?}");
+    }
 }
