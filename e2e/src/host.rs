@@ -301,7 +301,17 @@ impl Host {
     /// # Errors
     /// When it does not; with its log.
     pub fn start_daemon(&self) -> Result<()> {
-        let process = self.sandbox()?.spawn("daemon", self.daemon_command()?)?;
+        self.start_daemon_with(&[])
+    }
+
+    /// The same with further environment.
+    ///
+    /// # Errors
+    /// As [`Host::start_daemon`].
+    pub fn start_daemon_with(&self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.daemon_command()?;
+        command.envs(environment.iter().copied());
+        let process = self.sandbox()?.spawn("daemon", command)?;
         let mut slot = self.daemon();
         let process = slot.insert(process);
         let api = self.api();

@@ -9,6 +9,8 @@ mod confine;
 pub mod create;
 pub mod exit;
 pub mod export;
+pub mod health;
+pub mod health_check;
 pub mod inspect;
 pub mod kill;
 pub mod list;
@@ -22,6 +24,9 @@ pub mod remove;
 pub mod rename;
 pub mod resize;
 pub mod resolve;
+pub mod restart;
+pub mod restart_policy;
+pub mod restarts;
 pub mod shares;
 pub mod size;
 pub mod spec;
@@ -42,6 +47,7 @@ use jiff::Timestamp;
 use names::{ContainerId, ContainerName, Platform, Signal};
 
 pub use io_monitor::log_config::{Driver as LogDriver, OptionError, check as check_log_options};
+use spec::upkeep::{Upkeep, UpkeepSpec};
 pub use state::{Phase, State};
 
 /// Which networks a container gets.
@@ -117,6 +123,8 @@ pub struct ContainerSpec {
     pub stop_timeout: Option<i64>,
     /// Remove it when it ends.
     pub auto_remove: bool,
+    /// Restart policy and health check.
+    pub upkeep: UpkeepSpec,
     /// Networks.
     pub network: NetworkMode,
     /// Ports, names and addresses.
@@ -257,6 +265,10 @@ pub struct Container {
     pub stdin_once: bool,
     /// Remove when it ends.
     pub auto_remove: bool,
+    /// Restart policy and health check.
+    pub upkeep: Upkeep,
+    /// How it was when that was written down last (label `nerdctl/healthstate`), if its health is checked.
+    pub health_on_record: Option<health_check::Health>,
     /// Restarts so far by policy.
     pub restart_count: u32,
     /// nerdctl's state directory (label `nerdctl/state-dir`), where there is one.
@@ -340,8 +352,8 @@ pub struct ContainerDetails {
     pub exposed_ports: Vec<String>,
     /// Volumes that image and request declare, as typed, if we made it.
     pub volumes: Vec<String>,
-    /// Restart policy label (`always`, `on-failure:3`), empty for none.
-    pub restart_policy: String,
+    /// The last results of its health check, oldest first.
+    pub health_log: Vec<nerdctl_store::state_dir::ProbeResult>,
     /// Limits as they are now.
     pub resources: spec::confinement::Resources,
     /// What of the host it has, as the OCI spec says.

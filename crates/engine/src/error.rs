@@ -210,6 +210,15 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A restart failed; the class is the cause's.
+    #[error("Cannot restart container {container}")]
+    CannotRestart {
+        /// As typed.
+        container: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
     /// A rename from or to nothing.
     #[error("Neither old nor new names may be empty")]
     EmptyName,
@@ -592,6 +601,7 @@ impl Error {
             | Self::CannotStop { source, .. }
             | Self::CannotUpdate { source, .. }
             | Self::JoinFailed { source, .. }
+            | Self::CannotRestart { source, .. }
             | Self::NetworkSetup { source }
             | Self::NewName { source } => source.class(),
             Self::Unsupported { .. } | Self::LogsUnreadable => Class::NotImplemented,

@@ -18,6 +18,7 @@ use crate::inventory::{Inventory, Reader};
 use crate::locks::Locks;
 use crate::oci::HostFacts;
 use crate::prune::Prunes;
+use crate::repair::presence::Presence;
 use crate::supervise::Supervisor;
 use crate::{Error, images, system};
 
@@ -83,6 +84,7 @@ struct Inner {
     image_files: crate::oci::image_files::Cache,
     system: system::Cache,
     volume_prunes: Prunes,
+    presence: Presence,
 }
 
 impl Engine {
@@ -101,6 +103,8 @@ impl Engine {
         let registry = images::registry_client(&settings)?;
         let host = HostFacts::read(settings.cgroup_manager.as_deref());
         let networks = networks(&settings, &store, host.rootless)?;
+        let presence =
+            Presence::announce(&settings.run_dir.join(store.hash8()), &settings.namespace);
         let supervisor = Supervisor::new();
         let events = EventHub::default();
         let reader = Reader {
@@ -129,6 +133,7 @@ impl Engine {
                 image_files: crate::oci::image_files::Cache::default(),
                 system: system::Cache::default(),
                 volume_prunes: Prunes::default(),
+                presence,
                 supervisor,
                 settings,
             }),
@@ -229,6 +234,10 @@ impl Engine {
 
     pub(crate) fn volume_prunes(&self) -> &Prunes {
         &self.inner.volume_prunes
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.inner.presence
     }
 
     /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.

@@ -179,6 +179,8 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
     /// `ArgsEscaped`.
     pub args_escaped: bool,
+    /// `Healthcheck`, with `Shell`.
+    pub health_check: Option<crate::containers::health_check::HealthCheck>,
 }
 
 /// An image ready to be run: found, for the right platform, unpacked.

@@ -23,6 +23,7 @@ pub mod cgroups;
 pub mod containers;
 pub mod error;
 pub mod events;
+pub mod fault;
 pub mod images;
 pub mod inventory;
 pub mod locks;

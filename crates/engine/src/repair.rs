@@ -1,15 +1,26 @@
 //! What a crash left behind, found and ended after the first look at containerd.
 //!
+//! In this order: what was being made is undone, what was being removed is removed, ends of runs are worked on, starts that
+//! never came to a process are taken back, what nobody reads any more is cleared away; then policies start what is to run.
+//!
 //! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling.
 
+mod policies;
+pub(crate) mod presence;
+mod removals;
+mod streams;
+
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use containerd::tasks::TaskStatus;
 use futures_util::StreamExt as _;
+use nerdctl_store::labels::keys;
 
 use crate::archive::mounts;
-use crate::containers::{Owner, Phase, record};
+use crate::containers::{Container, Owner, Phase, record};
 use crate::{Engine, Error, Result};
 
 /// Label of every lease that we take.
@@ -38,11 +49,14 @@ impl Engine {
         for (what, outcome) in [
             ("mounts of interrupted creations", Ok(cleared.await.unwrap_or(0))),
             ("half-made containers", self.remove_half_made(started).await),
+            ("half-removed containers", self.finish_removals().await),
             ("ends of runs that nobody saw", self.work_on_ended().await),
             ("tasks that were never started", self.delete_created_tasks().await),
+            ("streams of runs that are over", self.remove_old_streams().await),
             ("restart policies of paused containers", self.release_held_restarts().await),
             ("leases of ended operations", self.drop_leases(started).await),
             ("places for mounts", self.remove_left_places().await),
+            ("restart policies", self.follow_policies().await),
         ] {
             match outcome {
                 Ok(0) => {}
@@ -54,7 +68,9 @@ impl Engine {
                 ),
             }
         }
-        self.repair_the_young(started).await;
+        if !self.presence().is_alone() {
+            self.repair_the_young(started).await;
+        }
     }
 
     /// Containers' roots that were being put together (`archive/mounts.rs`).
@@ -87,7 +103,8 @@ impl Engine {
         let records = records.map_err(|error| self.containerd_error("list containers", error))?;
         let mut count = 0;
         for found in records.iter().filter(|found| record::is_half_made(found)) {
-            if !is_old(found.created_at, started) {
+            let grace = if self.is_ours_alone(found) { Duration::ZERO } else { GRACE };
+            if !is_old(found.created_at, started, grace) {
                 continue;
             }
             match self.discard_half_made(found).await {
@@ -102,6 +119,13 @@ impl Engine {
             }
         }
         Ok(count)
+    }
+
+    /// No other daemon can be making it: there was none when this one started, at least none with our files.
+    fn is_ours_alone(&self, found: &containerd::containers::Container) -> bool {
+        let state_dir = found.labels.get(keys::STATE_DIR).map(Path::new);
+        self.presence().is_alone()
+            && state_dir.is_some_and(|dir| dir.starts_with(self.store().path()))
     }
 
     /// Runs of ours that ended while no daemon was there: exit code, networks, auto-removal, and not too many kept tasks.
@@ -149,28 +173,40 @@ impl Engine {
     /// Tasks of ours whose process was never let go: the daemon died between create and start.
     async fn delete_created_tasks(&self) -> Result<usize> {
         let snapshot = self.inventory().now();
-        let mut count = 0;
+        let mut candidates = Vec::new();
         for entry in snapshot.entries() {
             let container = &entry.container;
-            if container.owner != Owner::Nerdctld || container.state.phase.has_process() {
-                continue;
-            }
-            let Some(_guard) = self.locks().try_lock(&container.id) else { continue };
-            let id = container.id.as_str();
-            let Ok(task) = self.containerd().get_task(id).await else { continue };
-            if task.status == TaskStatus::Created {
-                let deleted = self.containerd().delete_task(id).await;
-                if let Err(error) = deleted {
-                    // The others' turn comes all the same.
-                    tracing::warn!(container = id, %error, "an unstarted task could not be deleted");
-                    continue;
-                }
-                self.remove_streams(&container.id).await;
-                self.forget_failed_run(container).await;
-                count += 1;
+            if container.owner == Owner::Nerdctld && !container.state.phase.has_process() {
+                candidates.push(Arc::clone(container));
             }
         }
-        Ok(count)
+        let count = AtomicUsize::new(0);
+        // A shim takes its time to let go of streams that nobody reads.
+        futures_util::stream::iter(&candidates)
+            .for_each_concurrent(AT_ONCE, |container| async {
+                if self.delete_created_task(container).await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .await;
+        Ok(count.into_inner())
+    }
+
+    async fn delete_created_task(&self, container: &Container) -> bool {
+        let Some(_guard) = self.locks().try_lock(&container.id) else { return false };
+        let id = container.id.as_str();
+        let Ok(task) = self.containerd().get_task(id).await else { return false };
+        if task.status != TaskStatus::Created {
+            return false;
+        }
+        self.remove_streams(&container.id).await;
+        if let Err(error) = self.containerd().delete_task(id).await {
+            // The others' turn comes all the same.
+            tracing::warn!(container = id, %error, "an unstarted task could not be deleted");
+            return false;
+        }
+        self.take_back_start(container, None).await;
+        true
     }
 
     async fn drop_leases(&self, started: SystemTime) -> Result<usize> {
@@ -192,6 +228,6 @@ impl Engine {
 }
 
 /// Made before this daemon, and not just now.
-fn is_old(created: SystemTime, started: SystemTime) -> bool {
-    created < started && created.elapsed().is_ok_and(|age| age > GRACE)
+fn is_old(created: SystemTime, started: SystemTime, grace: Duration) -> bool {
+    created < started && created.elapsed().is_ok_and(|age| age >= grace)
 }

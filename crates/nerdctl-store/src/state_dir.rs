@@ -9,6 +9,9 @@
 //! | `network-config.json` | create, then hooks | published ports |
 //! | `publish.json` | create | ports as the user asked for them, see [`PortWish`]; ours alone |
 //! | `lifecycle.json` | hooks | when the container was started, see [`Lifecycle`] |
+//! | `exit.earlier.json` | hooks | the same of the run before, while one is being started; ours alone |
+//! | `health.json` | who probes | what the last health checks found, see [`ProbeResult`] |
+//! | `removing` | removal | that the removal has begun, see [`StateDir::mark_removal`]; ours alone |
 //! | `exit.json` | the daemon | how its last run ended, see [`ExitRecord`]; ours alone |
 //! | `oci-hook.<event>.log` | hooks | what the last hook run said |
 //! | `logger-lock` | the logger | locked while it lives |
@@ -18,6 +21,7 @@
 //! Source: nerdctl `pkg/cmd/container/create.go`, `pkg/ocihook/state`, `pkg/netutil/networkstore`, `pkg/logging`.
 
 mod exit;
+mod health;
 mod lifecycle;
 mod publish;
 
@@ -32,11 +36,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use exit::ExitRecord;
+pub use health::ProbeResult;
 pub use lifecycle::{Lifecycle, Run};
 pub use publish::PortWish;
 
 use crate::error::{IoContext, Result, StoreError};
-use crate::files::{InPlace, read_optional, remove_if_present, remove_tree, write_atomic};
+use crate::files::{InPlace, read_optional, remove_tree, write_atomic};
 use crate::go_json;
 use crate::labels::values::{LogConfig, PortMapping};
 use crate::locks::{FileLock, create_private_dir, oplock};
@@ -45,6 +50,9 @@ const NETWORK_CONFIG: &str = "network-config.json";
 const PUBLISH: &str = "publish.json";
 const LIFECYCLE: &str = "lifecycle.json";
 const EXIT: &str = "exit.json";
+const EARLIER_EXIT: &str = "exit.earlier.json";
+const HEALTH: &str = "health.json";
+const REMOVING: &str = "removing";
 const STORE_FILE_MODE: u32 = 0o600;
 
 /// File `network-config.json`.
@@ -294,6 +302,15 @@ impl StateDir {
         decode(&path, read_optional(&path)?)
     }
 
+    /// How the run before the one on record ended.
+    ///
+    /// # Errors
+    /// I/O errors, and [`StoreError::Malformed`].
+    pub fn earlier_exit(&self) -> Result<Option<ExitRecord>> {
+        let path = self.path.join(EARLIER_EXIT);
+        decode(&path, read_optional(&path)?)
+    }
+
     /// Records how a run ended, unless another one has begun meanwhile; says whether it was recorded.
     ///
     /// A record without run is always written: its container was started by a hook that names none.
@@ -310,12 +327,85 @@ impl StateDir {
         Ok(true)
     }
 
-    /// Deletes the exit record: a new run begins. Says whether there was one.
+    /// Puts the exit record aside: a new run begins. Says whether there was one.
     ///
     /// # Errors
     /// I/O errors.
     pub fn forget_exit(&self) -> Result<bool> {
-        remove_if_present(&self.path.join(EXIT))
+        match std::fs::rename(self.path.join(EXIT), self.path.join(EARLIER_EXIT)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).during("put aside", &self.path.join(EXIT)),
+        }
+    }
+
+    /// The run that had begun was none: the one before is the last one again, with `code` as its exit code if given
+    /// (Docker shows that of the failed start). `false`: there has never been one.
+    ///
+    /// # Errors
+    /// Lock and I/O errors, and [`StoreError::Malformed`].
+    pub fn take_back_start(&self, code: Option<u32>) -> Result<bool> {
+        let _lock = self.lock()?;
+        let record = match self.last_exit()? {
+            Some(record) => Some(record),
+            None => self.earlier_exit()?,
+        };
+        let mut lifecycle = Lifecycle::default();
+        if let Some(record) = record {
+            // A run that nobody named began when it ended, as far as anybody knows.
+            let found = Run { pid: 0, started_at: record.finished_at };
+            let run = record.run.unwrap_or(found);
+            lifecycle.begin(run);
+            let exit_code = code.unwrap_or(record.exit_code);
+            let record = ExitRecord { exit_code, run: Some(run), ..record };
+            self.write(EXIT, &go_json::to_string(EXIT, &record)?)?;
+        }
+        self.write(LIFECYCLE, &go_json::to_string(LIFECYCLE, &lifecycle)?)?;
+        Ok(record.is_some())
+    }
+
+    /// The last results of the container's health check, oldest first.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn probes(&self) -> Result<Vec<ProbeResult>> {
+        let bytes = read_optional(&self.path.join(HEALTH))?.unwrap_or_default();
+        Ok(health::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Adds a result of the health check; the oldest one makes room.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn add_probe(&self, result: ProbeResult) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut results = self.probes()?;
+        results.push(result);
+        results.drain(..results.len().saturating_sub(health::KEPT));
+        let mut text = String::new();
+        for result in &results {
+            text.push_str(&go_json::to_string(HEALTH, result)?);
+            text.push('\n');
+        }
+        self.write(HEALTH, &text)
+    }
+
+    /// Notes that the container's removal has begun, so that the next daemon ends what a crash interrupts. `volumes`:
+    /// its anonymous volumes go too.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn mark_removal(&self, volumes: bool) -> Result<()> {
+        let text = if volumes { "volumes" } else { "" };
+        write_atomic(&self.path.join(REMOVING), text.as_bytes(), STORE_FILE_MODE)
+    }
+
+    /// Whether a removal has begun; `Some(true)` with its volumes.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn removal(&self) -> Result<Option<bool>> {
+        Ok(read_optional(&self.path.join(REMOVING))?.map(|text| text == b"volumes"))
     }
 
     /// Does not make the directory: after a removal, late news of the container must not bring it back.
@@ -436,6 +526,73 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_was_none_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let run = |second| Run { pid: 42, started_at: at(second) };
+        let begin = |second| {
+            state.forget_exit().unwrap();
+            state.update_lifecycle(|lifecycle| lifecycle.begin(run(second))).unwrap();
+        };
+        begin(1);
+        assert!(!state.take_back_start(Some(127)).unwrap(), "it has never run");
+        assert_eq!(state.lifecycle().unwrap(), Lifecycle::default());
+        begin(2);
+        let first =
+            ExitRecord { exit_code: 3, finished_at: at(5), oom_killed: false, run: Some(run(2)) };
+        state.record_exit(&first).unwrap();
+        begin(6);
+        assert!(state.take_back_start(None).unwrap());
+        assert_eq!(state.exit_of(run(2)).unwrap(), Some(first));
+        assert_eq!(state.lifecycle().unwrap().run(), Some(run(2)));
+        begin(7);
+        assert!(state.take_back_start(Some(127)).unwrap());
+        assert_eq!(state.last_exit().unwrap().unwrap().exit_code, 127);
+        assert!(state.take_back_start(Some(126)).unwrap(), "a start that the hook never saw");
+        assert_eq!(state.last_exit().unwrap().unwrap().exit_code, 126);
+    }
+
+    #[test]
+    fn five_probes_are_kept_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        assert_eq!(state.probes().unwrap(), []);
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let result = |number: i64| ProbeResult {
+            start: at(number),
+            end: at(number + 1),
+            exit_code: number,
+            output: "a\nb".into(),
+        };
+        for number in 0..7 {
+            state.add_probe(result(number)).unwrap();
+        }
+        assert_eq!(state.probes().unwrap(), (2..7).map(result).collect::<Vec<_>>());
+        let file = text(state.path().join("health.json"));
+        assert_eq!(file.lines().count(), 5);
+        assert_eq!(
+            file.lines().next(),
+            Some(
+                r#"{"Start":"1970-01-01T00:00:02Z","End":"1970-01-01T00:00:03Z","ExitCode":2,"Output":"a\nb"}"#
+            )
+        );
+        fs::write(state.path().join("health.json"), format!("garbage\n{file}")).unwrap();
+        assert_eq!(state.probes().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_removal_is_known_once_it_has_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        assert_eq!(state.removal().unwrap(), None);
+        state.mark_removal(false).unwrap();
+        assert_eq!(state.removal().unwrap(), Some(false));
+        state.mark_removal(true).unwrap();
+        assert_eq!(state.removal().unwrap(), Some(true));
+    }
+
+    #[test]
     fn the_end_of_a_run_is_recorded_once_it_is_the_last_one() {
         let dir = tempfile::tempdir().unwrap();
         let state = state(dir.path());
@@ -461,6 +618,7 @@ mod tests {
         assert!(state.record_exit(&record(None)).unwrap(), "a run without name");
         assert_eq!(state.last_exit().unwrap(), Some(record(None)));
         assert!(state.forget_exit().unwrap());
+        assert_eq!(state.last_exit().unwrap(), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// What others on the machine see of containers: leases, records, snapshots, names, hosts files, addresses, rules.
-fn traces(host: &Host) -> Result<BTreeSet<String>> {
+pub(crate) fn traces(host: &Host) -> Result<BTreeSet<String>> {
     let mut seen = BTreeSet::new();
     let mut add =
         |what: &str, text: &str| seen.extend(text.lines().map(|line| format!("{what}: {line}")));
@@ -54,7 +54,7 @@ fn traces(host: &Host) -> Result<BTreeSet<String>> {
 }
 
 /// All files below a folder but locks and the marks of allocators, which stay.
-fn files_below(folder: &Path) -> Vec<String> {
+pub(crate) fn files_below(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

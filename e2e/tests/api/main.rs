@@ -20,9 +20,11 @@
 //! | `networks` | networks as they are shown; names, hosts, addresses; another container's network |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
 //! | `interop` | nerdctl, ctr and a Kubernetes pod on the same containerd |
+//! | `restart`, `health` | restarts by hand and by policy; health checks |
+//! | `recovery` | the daemon killed at each step of what it does, and started again |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
 //!
-//! All but `startup`, `interop` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
+//! All but `startup`, `interop`, `recovery` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
 //! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ mod commit;
 mod containers;
 mod create;
 mod events;
+mod health;
 mod hostconfig;
 mod images;
 mod interop;
@@ -48,8 +51,10 @@ mod logs;
 mod mounts;
 mod networks;
 mod ports;
+mod recovery;
 mod refused;
 mod resilience;
+mod restart;
 mod rig;
 mod startup;
 mod system;
@@ -66,6 +71,8 @@ fn main() -> ExitCode {
         refused::TESTS,
         hostconfig::TESTS,
         containers::TESTS,
+        restart::TESTS,
+        health::TESTS,
         live::TESTS,
         logs::TESTS,
         logdrivers::TESTS,
@@ -82,6 +89,7 @@ fn main() -> ExitCode {
         startup::TESTS,
         interop::TESTS,
         resilience::TESTS,
+        recovery::TESTS,
     ])
 }
 

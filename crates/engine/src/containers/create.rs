@@ -36,7 +36,7 @@ use super::{ContainerSpec, Created, NetworkMode, Phase, confine, name_generator}
 use crate::images::ResolvedImage;
 use crate::oci::{Effective, ImageFiles, Lookups};
 use crate::undo::Undo;
-use crate::{Engine, Error, Result, random};
+use crate::{Engine, Error, Result, fault, random};
 use draft::Draft;
 
 impl Engine {
@@ -111,7 +111,9 @@ impl Engine {
         undo: &mut Undo,
     ) -> Result<()> {
         self.make_record(draft, files, undo).await?;
+        fault::reached("create.record");
         self.take_name(name, &draft.id, undo).await?;
+        fault::reached("create.name");
         self.promise_to_remove(draft, undo);
         let made = self.promise_to_remove_volumes(draft, undo);
         // All wait for disks. Each runs to its end before anything is taken back.
@@ -122,9 +124,11 @@ impl Engine {
         );
         let root = files.and(volumes).and(snapshot)?;
         self.fill_volumes(draft, root).await?;
+        fault::reached("create.parts");
         let mut ready = ContainerPatch::default();
         ready.extensions.insert(READY.to_owned(), Any::new(READY, "true"));
         let updated = self.containerd().update_container(draft.id.as_str(), ready).await;
+        fault::reached("create.ready");
         updated
             .map(drop)
             .map_err(|error| self.containerd_error(format!("finish container {}", draft.id), error))

@@ -16,10 +16,10 @@ use names::ContainerId;
 use tokio::sync::mpsc;
 
 use super::remove::RemoveOptions;
-use super::state::Fact;
+use super::state::{Fact, Wish};
 use super::{Container, Owner, Phase, State};
 use crate::inventory::{Reaction, Transition};
-use crate::{Engine, Error};
+use crate::{Engine, Error, fault};
 
 /// Exit code of a run whose end nobody saw (moby `daemon/monitor.go` and CRI use 255).
 pub(crate) const UNKNOWN: u32 = 255;
@@ -97,9 +97,18 @@ impl Engine {
                     let began = !before.phase.has_process()
                         || before.generation != container.state.generation;
                     if container.state.phase.has_process() && began {
-                        self.supervisor().spawn(self.clone().watch(container));
+                        self.supervisor().spawn(self.clone().watch(Arc::clone(&container)));
                     } else if before.phase == Phase::Paused && container.has_restart_labels {
-                        self.supervisor().spawn(self.clone().after_pause(container));
+                        self.supervisor().spawn(self.clone().after_pause(Arc::clone(&container)));
+                    }
+                    if container.state.phase == Phase::Restarting
+                        && before.phase != Phase::Restarting
+                    {
+                        self.supervisor().spawn(self.clone().restart_later(Arc::clone(&container)));
+                    }
+                    if self.is_to_be_probed(&container) && (began || before.phase != Phase::Running)
+                    {
+                        self.supervisor().spawn(self.clone().mind_health(container));
                     }
                 }
                 Reaction::Exit { id, pid, exit } => {
@@ -178,11 +187,16 @@ impl Engine {
             let drained = self.drain_streams(&container, DRAIN);
             let recorded = self.record_exit(&container, exit.status, at);
             tokio::join!(drained, recorded);
+            fault::reached("exit.recorded");
         }
+        // What the policy wants is decided as late as possible: somebody may have asked for the end meanwhile.
+        let Some(container) = self.running(&id, Run::Number(generation)) else { return };
+        let restart = self.restart_after(&container, exit.status, at).await;
         // Its addresses are gone from the files now.
-        let fact = Fact::Exited { code: exit.status, at };
+        let fact = Fact::Exited { code: exit.status, at, restart };
         self.inventory().refresh_and_tell_end(&id, generation, fact).await;
         drop(busy);
+        fault::reached("exit.told");
         if container.owner == Owner::Nerdctld {
             self.after_end(container).await;
         }
@@ -244,8 +258,15 @@ impl Engine {
     }
 
     /// Everybody knows; what remains is to remove it, or to keep its task for a while.
+    ///
+    /// Nothing remains of the end of a run that is followed by another one.
     pub(crate) async fn after_end(&self, container: Arc<Container>) {
-        if !container.auto_remove {
+        let now = self.inventory().now();
+        let Some(now) = now.get(&container.id).map(|entry| &entry.container.state) else { return };
+        if now.phase.counts_as_running() {
+            return;
+        }
+        if !container.auto_remove || now.wish == Some(Wish::Restart) {
             return self.keep_stopped(&container).await;
         }
         let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{ContainerDetails, record};
+use nerdctl_store::state_dir::ProbeResult;
+
+use super::{Container, ContainerDetails, record};
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -27,7 +29,19 @@ impl Engine {
                 );
             }
         };
-        record::details(&found, Arc::clone(&container), &self.settings().namespace)
-            .ok_or_else(|| Error::NoSuchContainer(typed.to_owned()))
+        let details = record::details(&found, Arc::clone(&container), &self.settings().namespace);
+        let mut details = details.ok_or_else(|| Error::NoSuchContainer(typed.to_owned()))?;
+        details.health_log = self.health_log(&container).await;
+        Ok(details)
+    }
+
+    /// A file that cannot be read is an empty log.
+    async fn health_log(&self, container: &Container) -> Vec<ProbeResult> {
+        if container.state.health.is_none() || container.state_dir.is_none() {
+            return Vec::new();
+        }
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let read = tokio::task::spawn_blocking(move || state_dir.probes()).await;
+        read.ok().and_then(nerdctl_store::Result::ok).unwrap_or_default()
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use containerd::classify::{ShimProblem, shim_problem};
 use names::Signal;
+use nerdctl_store::labels::keys;
 
+use super::state::{Fact, Wish};
 use super::{Container, Phase};
 use crate::events::translate::container_event;
 use crate::locks::ContainerGuard;
@@ -28,10 +30,20 @@ impl Engine {
                 .map_err(|_| wrap(Error::InvalidParameter(format!("invalid signal: {text}"))))?,
         };
         let (guard, container) = self.lock_container(typed, "kill").await?;
-        if !container.state.phase.has_process() {
-            return Err(wrap(Error::NotRunning(container.id.to_string())));
+        match container.state.phase {
+            Phase::Running | Phase::Paused => {}
+            // Nobody is there to be signalled; what was wanted is that it stays so (moby `daemon/kill.go`).
+            Phase::Restarting => {
+                return self.end_is_wanted(&guard, &container, Wish::Stop).await.map_err(wrap);
+            }
+            Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => {
+                return Err(wrap(Error::NotRunning(container.id.to_string())));
+            }
         }
-        self.stop_is_wanted(&guard, &container, signal).await.map_err(wrap)?;
+        // Other signals leave the policy alone.
+        if signal == Signal::KILL || signal == container.stop_signal {
+            self.end_is_wanted(&guard, &container, Wish::Stop).await.map_err(wrap)?;
+        }
         if signal == Signal::KILL {
             return self.kill_run(&container).await.map_err(wrap);
         }
@@ -99,30 +111,23 @@ impl Engine {
         }
     }
 
-    /// Someone wants it to end: containerd's restart plugin and nerdctl must not start it again.
+    /// Somebody wants it to end, and neither its policy nor containerd's restart plugin nor nerdctl is to start it again.
     ///
     /// `restart.status` goes before the signal, because the plugin looks every ten seconds (containerd
-    /// `core/runtime/restart`); other signals than those that end it leave the policy alone.
-    pub(crate) async fn stop_is_wanted(
+    /// `core/runtime/restart`). Ends the restarts of a container that waits for the next one.
+    pub(crate) async fn end_is_wanted(
         &self,
         guard: &ContainerGuard,
         container: &Container,
-        signal: Signal,
+        wish: Wish,
     ) -> Result<()> {
-        let ends = signal == Signal::KILL || signal == container.stop_signal;
-        if !ends || !container.has_restart_labels {
-            return Ok(());
+        if container.has_restart_labels {
+            let stopped = Some("true".to_owned());
+            let labels =
+                [(keys::RESTART_STATUS, None), (keys::RESTART_EXPLICITLY_STOPPED, stopped)];
+            self.patch_labels(guard.id().as_str(), labels).await?;
         }
-        let mut patch = containerd::containers::ContainerPatch::default();
-        patch.labels.insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), None);
-        patch.labels.insert(
-            nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(),
-            Some("true".into()),
-        );
-        let updated = self.containerd().update_container(guard.id().as_str(), patch).await;
-        updated.map_err(|error| {
-            self.containerd_error(format!("note that container {} is to stop", guard.id()), error)
-        })?;
+        self.inventory().tell(guard.id(), Fact::EndWanted(wish)).await;
         Ok(())
     }
 }

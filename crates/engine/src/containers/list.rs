@@ -77,7 +77,9 @@ fn matches(filter: &ListFilter, container: &Container, ancestors: &[String]) -> 
             !container.state.phase.counts_as_running()
                 && i64::from(container.state.exit_code) == *code
         })
-        && one_of(&filter.health, |health| health == "none")
+        && one_of(&filter.health, |health| {
+            container.state.health.unwrap_or_default().status.as_str() == health
+        })
         && one_of(&filter.id, |id| container.id.as_str().starts_with(id.as_str()))
         && filter.name.as_ref().is_none_or(|name| (name.0)(&container.name))
         && filter.label.iter().all(|label| has_label(container, label))

@@ -21,8 +21,11 @@ use jiff::Timestamp;
 use names::{Namespace, PortSpec, Signal};
 use nerdctl_store::labels::{self, ContainerLabels, keys};
 
+use super::health_check::{Health, HealthStatus};
 use super::mounts::MountPlan;
+use super::restart_policy::RestartPolicy;
 use super::shares::Shares;
+use super::spec::upkeep::Upkeep;
 use super::{Container, Endpoint, LogDriver, LogSource, MountPoint, Owner, Port, State};
 pub(crate) use details::details;
 pub(crate) use facts::{Facts, ManifestFact};
@@ -99,6 +102,8 @@ pub fn summary(
         open_stdin: facts.open_stdin,
         stdin_once: facts.stdin_once,
         auto_remove: if ours { facts.auto_remove } else { view.nerdctl.auto_remove },
+        upkeep: view.upkeep(),
+        health_on_record: view.health_on_record(),
         restart_count: view.restart_count(),
         log: view.log_source(),
         log_uri: view.log_uri(),
@@ -231,12 +236,38 @@ impl<'a> View<'a> {
         self.spec.binds().map(spec::SlimMount::to_mount_point).collect()
     }
 
-    /// Counted by containerd's restart plugin, and valid only while it is in charge (nerdctl
-    /// `pkg/inspecttypes/dockercompat`).
+    /// Counted by us and by containerd's restart plugin; of others' containers valid only while the plugin is in charge
+    /// (nerdctl `pkg/inspecttypes/dockercompat`).
     fn restart_count(&self) -> u32 {
+        let counts = self.owner == Owner::Nerdctld || self.is_armed();
+        if counts { u32::try_from(self.nerdctl.restart.count).unwrap_or(u32::MAX) } else { 0 }
+    }
+
+    fn is_armed(&self) -> bool {
+        self.nerdctl.restart.status.as_deref() == Some("running")
+    }
+
+    fn upkeep(&self) -> Upkeep {
         let restart = &self.nerdctl.restart;
-        let in_charge = restart.status.as_deref() == Some("running");
-        if in_charge { u32::try_from(restart.count).unwrap_or(u32::MAX) } else { 0 }
+        Upkeep {
+            restart: RestartPolicy::from_label(restart.policy.as_deref().unwrap_or_default()),
+            armed: self.is_armed(),
+            stopped: restart.explicitly_stopped,
+            health_check: self.facts.health_check.clone().map(Arc::new),
+        }
+    }
+
+    /// nerdctl shows health where there is this label, and only there; ours have it from the beginning.
+    fn health_on_record(&self) -> Option<Health> {
+        let checked = match self.owner {
+            Owner::Nerdctld => self.facts.health_check.as_ref()?.command().is_some(),
+            _ => self.nerdctl.health_state.is_some(),
+        };
+        let state = self.nerdctl.health_state.clone().unwrap_or_default();
+        checked.then(|| Health {
+            status: HealthStatus::from_word(&state.status),
+            failing_streak: u32::try_from(state.failing_streak).unwrap_or_default(),
+        })
     }
 
     fn stop_signal(&self) -> Signal {

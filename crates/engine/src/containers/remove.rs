@@ -1,17 +1,17 @@
 //! Remove a container and all that belongs to it.
 //!
-//! The record goes last but the state directory: a crash in the middle leaves a container that can be removed again, and
-//! every step takes "gone already" for done.
+//! A mark in the state directory comes first and goes last, the record goes last but that: a crash in the middle leaves
+//! something that the next daemon finds and ends, and every step takes "gone already" for done.
 
 use std::time::Duration;
 
-use names::{ContainerName, Signal, VolumeName};
+use names::{ContainerName, VolumeName};
 use nerdctl_store::StoreError;
 
-use super::state::Fact;
+use super::state::{Fact, Wish};
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// How long nerdctl's own `rm` or `commit` of the same container may hold its lock.
 const OPLOCK: Duration = Duration::from_secs(10);
@@ -38,8 +38,11 @@ impl Engine {
         let (guard, container) = self.lock_container(typed, "remove").await?;
         self.may_be_removed(&container, typed, options.force)?;
         if container.state.phase.has_process() {
-            self.stop_is_wanted(&guard, &container, Signal::KILL).await?;
+            self.end_is_wanted(&guard, &container, Wish::Stop).await?;
             self.kill_run(&container).await?;
+            fault::reached("remove.killed");
+        } else if container.state.phase == Phase::Restarting {
+            self.end_is_wanted(&guard, &container, Wish::Stop).await?;
         }
         self.inventory().tell(&container.id, Fact::Removing).await;
         let removed = self.take_apart(&guard, &container, *options).await;
@@ -74,12 +77,16 @@ impl Engine {
     ) -> Result<()> {
         let id = container.id.as_str();
         let _oplock = self.hold_oplock(container).await?;
+        self.mark_removal(container, options).await?;
+        fault::reached("remove.marked");
         self.delete_task_twice(container).await?;
+        fault::reached("remove.task");
         if container.owner == Owner::Nerdctld {
             self.remove_streams(guard.id()).await;
         }
         self.detach_networks(container).await;
         self.remove_shm(container).await?;
+        fault::reached("remove.networks");
         if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
             let snapshotter = self.containerd().snapshotter(&container.snapshotter);
             match snapshotter.remove(&container.snapshot_key).await {
@@ -92,8 +99,11 @@ impl Engine {
                 _ => {}
             }
         }
+        fault::reached("remove.snapshot");
+        self.remove_files(container, options).await?;
         // The name is free before anybody who waits for the removal wakes up: they recreate at once.
         self.release_name(container).await?;
+        fault::reached("remove.name");
         match self.containerd().delete_container(id).await {
             Err(error) if !error.is_not_found() => {
                 return Err(
@@ -102,7 +112,54 @@ impl Engine {
             }
             _ => {}
         }
-        self.remove_files(container, options).await
+        fault::reached("remove.record");
+        self.remove_state_dir(container).await
+    }
+
+    /// From here on a crash is followed by the end of the removal (`repair/removals.rs`).
+    async fn mark_removal(&self, container: &Container, options: RemoveOptions) -> Result<()> {
+        if container.state_dir.is_none() {
+            return Ok(());
+        }
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let doing = || format!("begin the removal of container {}", container.id);
+        let marked = tokio::task::spawn_blocking(move || {
+            // What is not there needs no mark.
+            if state_dir.exists() { state_dir.mark_removal(options.volumes) } else { Ok(()) }
+        });
+        marked
+            .await
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))
+    }
+
+    /// The state directory goes last, with the mark in it.
+    async fn remove_state_dir(&self, container: &Container) -> Result<()> {
+        if container.state_dir.is_none() {
+            return Ok(());
+        }
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let doing = || format!("remove the state directory of container {}", container.id);
+        let removed = tokio::task::spawn_blocking(move || state_dir.remove_all()).await;
+        removed
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))
+    }
+
+    /// End what a crash interrupted.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_container`]; the next start of the daemon tries again.
+    pub(crate) async fn finish_removal(&self, container: &Container, volumes: bool) -> Result<()> {
+        let guard = self.locks().lock(&container.id).await;
+        self.inventory().tell(&container.id, Fact::Removing).await;
+        let options = RemoveOptions { force: true, volumes };
+        let removed = self.take_apart(&guard, container, options).await;
+        if removed.is_err() {
+            self.inventory().tell(&container.id, Fact::RemovalFailed).await;
+        }
+        self.inventory().refresh(&container.id).await;
+        removed
     }
 
     /// Deleting a task runs the postStop hook. A hook that fails makes the deletion fail, but once only.
@@ -166,6 +223,7 @@ impl Engine {
         }
     }
 
+    /// What else of it is in nerdctl's store.
     async fn remove_files(&self, container: &Container, options: RemoveOptions) -> Result<()> {
         if container.state_dir.is_none() {
             return Ok(());
@@ -181,7 +239,7 @@ impl Engine {
             // Where postStop never ran the others still have its addresses.
             hosts.release(&id)?;
             hosts.delete(&id)?;
-            store.state_dir(&namespace, &id).remove_all()
+            Ok(())
         });
         match removed.await {
             Ok(Ok(())) => Ok(()),

@@ -3,3 +3,4 @@
 pub mod confinement;
 pub mod mounts;
 pub mod networking;
+pub mod upkeep;

@@ -10,14 +10,14 @@ pub(super) mod network;
 use containerd::classify::{StartFailure, start_failure};
 use containerd::tasks::{CreateTask, TaskStatus};
 use jiff::Timestamp;
-use nerdctl_store::state_dir::Lifecycle;
 
 use super::remove::RemoveOptions;
+use super::restarts::Starter;
 use super::state::Fact;
 use super::streams::monitor_answers;
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// How the runtime's answer names a failed network set-up, runc since 1.2 and before.
 const HOOK_FAILED: [&str; 2] = ["error running createRuntime hook", "error running hook"];
@@ -27,7 +27,7 @@ const HOOK_SAYS: &str = "stderr: nerdctld: ";
 const BEHIND: [&str; 2] = [": unknown", "\n"];
 
 /// Exit code of a container that could not be started for a reason that is not its program (moby `daemon/start.go`).
-const NOT_STARTED: u32 = 128;
+pub(crate) const NOT_STARTED: u32 = 128;
 
 impl Engine {
     /// Start it.
@@ -38,24 +38,18 @@ impl Engine {
     pub async fn start_container(&self, typed: &str) -> Result<()> {
         let (guard, container) = self.lock_container(typed, "start").await?;
         match container.state.phase {
-            Phase::Running => return Err(Error::NotModified),
+            // Docker counts one that waits for its restart as running.
+            Phase::Running | Phase::Restarting => return Err(Error::NotModified),
             Phase::Paused => return Err(Error::StartPaused),
             Phase::Removing | Phase::Dead => return Err(Error::StartRemoving),
-            Phase::Created | Phase::Exited | Phase::Restarting => {}
+            Phase::Created | Phase::Exited => {}
         }
-        let started = match self.prepare_start(&container).await {
-            Err(error) => Err(error),
-            Ok(()) if container.owner == Owner::Nerdctld => {
-                self.start_ours(&guard, &container).await
-            }
-            Ok(()) => self.start_foreign(&container).await,
+        let Err(error) = self.start_locked(&guard, &container, Starter::Person).await else {
+            return Ok(());
         };
-        let error = match started {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if let Some(fact) = failed_start(&error) {
-            self.forget_failed_run(&container).await;
+        if let Some((code, message)) = failed_start(&error) {
+            self.take_back_start(&container, Some(code)).await;
+            let fact = Fact::StartFailed { code, message };
             self.inventory().tell(&container.id, fact).await;
         }
         drop(guard);
@@ -79,9 +73,29 @@ impl Engine {
         self.prepare_shares(container).await
     }
 
-    async fn start_ours(&self, guard: &ContainerGuard, container: &Container) -> Result<()> {
+    /// Start it, whatever its state says.
+    pub(crate) async fn start_locked(
+        &self,
+        guard: &ContainerGuard,
+        container: &Container,
+        starter: Starter,
+    ) -> Result<()> {
+        self.prepare_start(container).await?;
+        match container.owner {
+            Owner::Nerdctld => self.start_ours(guard, container, starter).await,
+            _ => self.start_foreign(container).await,
+        }
+    }
+
+    async fn start_ours(
+        &self,
+        guard: &ContainerGuard,
+        container: &Container,
+        starter: Starter,
+    ) -> Result<()> {
         let held = self.prepare_mounts(container).await?;
         let (mut monitor, fifos) = self.ready_monitor(container).await?;
+        fault::reached("start.monitor");
         let task = CreateTask {
             stdin: fifos.stdin,
             stdout: fifos.stdout,
@@ -91,6 +105,7 @@ impl Engine {
         };
         let outcome = async {
             let pid = self.create_task(container, task).await?;
+            fault::reached("start.task");
             if let Err(error) = held.check(pid) {
                 self.delete_unstarted(container).await;
                 return Err(error);
@@ -103,7 +118,7 @@ impl Engine {
                     return Err(error);
                 }
             };
-            self.run_task(container).await?;
+            self.run_task(container, starter).await?;
             if stdin.close_io
                 && !container.tty
                 && let Err(error) = self.containerd().close_io(container.id.as_str(), None).await
@@ -142,7 +157,7 @@ impl Engine {
             ..CreateTask::default()
         };
         self.create_task(container, task).await?;
-        self.run_task(container).await
+        self.run_task(container, Starter::Person).await
     }
 
     /// Make the task, and give its process; a stopped one of an earlier run makes room first.
@@ -202,16 +217,18 @@ impl Engine {
     }
 
     /// Let the process go, and tell.
-    async fn run_task(&self, container: &Container) -> Result<()> {
+    async fn run_task(&self, container: &Container, starter: Starter) -> Result<()> {
         let id = container.id.as_str();
         let before = Timestamp::now();
         match self.containerd().start_task(id).await {
             Ok(pid) => {
+                fault::reached("start.process");
                 if container.owner == Owner::Nerdctld {
                     // Before anybody hears of the start and looks for them.
                     self.hide_fifos(&container.id);
                 }
-                self.note_restart_intent(container).await;
+                self.arm(container, starter).await;
+                fault::reached("start.armed");
                 self.inventory()
                     .refresh_and_tell(&container.id, Fact::Started { pid, at: before })
                     .await;
@@ -232,38 +249,19 @@ impl Engine {
         {
             tracing::warn!(container = id, %error, "the task that could not be started could not be deleted");
         }
-        self.forget_failed_run(container).await;
+        self.take_back_start(container, None).await;
     }
 
-    /// The policy counts from a successful start on (nerdctl `pkg/containerutil`, `Start`).
-    async fn note_restart_intent(&self, container: &Container) {
-        if !container.has_restart_labels {
-            return;
-        }
-        let mut patch = containerd::containers::ContainerPatch::default();
-        patch
-            .labels
-            .insert(nerdctl_store::labels::keys::RESTART_STATUS.into(), Some("running".into()));
-        patch.labels.insert(
-            nerdctl_store::labels::keys::RESTART_EXPLICITLY_STOPPED.into(),
-            Some("false".into()),
-        );
-        if let Err(error) = self.containerd().update_container(container.id.as_str(), patch).await {
-            tracing::warn!(container = container.id.as_str(), %error, "the restart policy could not be armed");
-        }
-    }
-
-    /// The hook noted a start that was none: without this the container would be found ended, at the next look.
-    pub(crate) async fn forget_failed_run(&self, container: &Container) {
+    /// The hook noted a start that was none: without this the container would be found ended, at the next look. `code` is
+    /// what inspect shows from now on, if the runtime gave one; for a container that never ran only memory has it.
+    pub(crate) async fn take_back_start(&self, container: &Container, code: Option<u32>) {
         if container.owner != Owner::Nerdctld {
             return;
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let forgotten = tokio::task::spawn_blocking(move || {
-            state_dir.update_lifecycle(|lifecycle| *lifecycle = Lifecycle::default())
-        });
-        if let Ok(Err(error)) = forgotten.await {
-            tracing::warn!(container = container.id.as_str(), %error, "the note of a failed start could not be removed");
+        let taken_back = tokio::task::spawn_blocking(move || state_dir.take_back_start(code));
+        if let Ok(Err(error)) = taken_back.await {
+            tracing::warn!(container = container.id.as_str(), %error, "the note of a failed start could not be taken back");
         }
     }
 
@@ -285,19 +283,15 @@ impl Engine {
     }
 }
 
-/// What the failure of a start means for the container's state; nothing where the request was at fault.
-fn failed_start(error: &Error) -> Option<Fact> {
+/// Exit code and words that inspect shows after a failed start; nothing where the request was at fault.
+pub(crate) fn failed_start(error: &Error) -> Option<(u32, String)> {
     match error {
-        Error::StartFailed { exit_code, message } => {
-            Some(Fact::StartFailed { code: u32::from(*exit_code), message: message.clone() })
-        }
+        Error::StartFailed { exit_code, message } => Some((u32::from(*exit_code), message.clone())),
         Error::Networking { .. }
         | Error::NetworkSetup { .. }
         | Error::CannotJoin { .. }
         | Error::JoinMissing { .. }
-        | Error::JoinItself => {
-            Some(Fact::StartFailed { code: NOT_STARTED, message: error.message() })
-        }
+        | Error::JoinItself => Some((NOT_STARTED, error.message())),
         _ => None,
     }
 }

@@ -4,7 +4,11 @@
 //! says what a fact makes of a state. A fact that is already known changes nothing, so the same news may arrive from
 //! containerd's event stream, from a wait and from an operation without telling anybody twice.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+
+use super::health_check::{Health, HealthStatus};
 
 /// Docker's seven states (moby `daemon/container/state.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,6 +78,21 @@ pub struct State {
     pub last_run: Option<EndedRun>,
     /// Number of runs seen by this daemon; waiters for the next exit compare it.
     pub generation: u64,
+    /// Somebody asked for the end of the last run.
+    pub wish: Option<Wish>,
+    /// The pause before the restart that followed the last run that ended; none if that end was for good.
+    pub restart_pause: Option<Duration>,
+    /// How it is, if it has a health check.
+    pub health: Option<Health>,
+}
+
+/// Why somebody asks for the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It shall end.
+    Stop,
+    /// It shall end and run again.
+    Restart,
 }
 
 impl State {
@@ -90,6 +109,9 @@ impl State {
             error: String::new(),
             last_run: None,
             generation: 0,
+            wish: None,
+            restart_pause: None,
+            health: None,
         }
     }
 }
@@ -122,7 +144,13 @@ pub enum Fact {
         code: u32,
         /// When.
         at: Timestamp,
+        /// Its policy wants another run after this pause. A wish for its end comes first.
+        restart: Option<Duration>,
     },
+    /// Somebody asks for the end of the run, or of the pause before the next one.
+    EndWanted(Wish),
+    /// A probe of its health check ended.
+    Probed(Health),
     /// It could not be started.
     StartFailed {
         /// 126, 127 or 128.
@@ -162,12 +190,18 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
             new.oom_killed = false;
             new.error.clear();
             new.generation += 1;
+            new.wish = None;
+            if let Some(health) = &mut new.health {
+                *health = Health { status: HealthStatus::Starting, failing_streak: 0 };
+            }
         }
-        Fact::Exited { code, at } => {
+        Fact::Exited { code, at, restart } => {
             if !state.phase.has_process() {
                 return None;
             }
-            new.phase = Phase::Exited;
+            new.restart_pause = restart.filter(|_| state.wish.is_none());
+            new.phase = if new.restart_pause.is_some() { Phase::Restarting } else { Phase::Exited };
+            nobody_probes(&mut new);
             new.last_run = Some(EndedRun { pid: state.pid, exit_code: *code });
             new.pid = 0;
             new.exit_code = *code;
@@ -177,19 +211,50 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
             if state.phase.has_process() {
                 return None;
             }
+            if state.phase == Phase::Restarting {
+                new.phase = Phase::Exited;
+                new.restart_pause = None;
+            }
             new.exit_code = *code;
             new.error.clone_from(message);
         }
-        Fact::Paused if state.phase == Phase::Running => new.phase = Phase::Paused,
+        Fact::EndWanted(wish) if state.phase.has_process() => new.wish = Some(*wish),
+        Fact::EndWanted(wish) if state.phase == Phase::Restarting => {
+            new.phase = Phase::Exited;
+            new.restart_pause = None;
+            new.wish = Some(*wish);
+        }
+        Fact::Probed(health)
+            if state.phase == Phase::Running && state.health.is_some_and(|old| old != *health) =>
+        {
+            new.health = Some(*health);
+        }
+        Fact::Paused if state.phase == Phase::Running => {
+            new.phase = Phase::Paused;
+            nobody_probes(&mut new);
+        }
         Fact::Resumed if state.phase == Phase::Paused => new.phase = Phase::Running,
         Fact::Oom if state.phase.has_process() && !state.oom_killed => new.oom_killed = true,
         Fact::Removing if state.phase != Phase::Removing => new.phase = Phase::Removing,
         Fact::RemovalFailed if state.phase == Phase::Removing => new.phase = Phase::Dead,
-        Fact::Paused | Fact::Resumed | Fact::Oom | Fact::Removing | Fact::RemovalFailed => {
+        Fact::EndWanted(_)
+        | Fact::Probed(_)
+        | Fact::Paused
+        | Fact::Resumed
+        | Fact::Oom
+        | Fact::Removing
+        | Fact::RemovalFailed => {
             return None;
         }
     }
     Some(new)
+}
+
+/// Docker calls a container unhealthy that nobody probes (moby `daemon/container/health.go`, `CloseMonitorChannel`).
+fn nobody_probes(state: &mut State) {
+    if let Some(health) = &mut state.health {
+        health.status = HealthStatus::Unhealthy;
+    }
 }
 
 /// The news of the start of the run that has ended already: events are slower than the end of a short process. (The same
@@ -197,7 +262,7 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
 fn is_late(state: &State, pid: u32, at: Timestamp) -> bool {
     let same = state.last_run.as_ref().is_some_and(|run| run.pid == pid);
     same && pid != 0
-        && state.phase == Phase::Exited
+        && matches!(state.phase, Phase::Exited | Phase::Restarting)
         && state.finished_at.is_some_and(|end| at.duration_since(end) < LATE_START)
 }
 
@@ -217,7 +282,7 @@ mod tests {
     fn a_run_from_start_to_exit() {
         let state = running();
         assert_eq!((state.phase, state.pid, state.generation), (Phase::Running, 7, 1));
-        let state = next(&state, &Fact::Exited { code: 3, at: at(2) }).unwrap();
+        let state = next(&state, &Fact::Exited { code: 3, at: at(2), restart: None }).unwrap();
         assert_eq!((state.phase, state.pid, state.exit_code), (Phase::Exited, 0, 3));
         assert_eq!(state.finished_at, Some(at(2)));
         let state = next(&state, &Fact::Started { pid: 8, at: at(3) }).unwrap();
@@ -233,14 +298,22 @@ mod tests {
         let paused = next(&state, &Fact::Paused).unwrap();
         assert_eq!(next(&paused, &Fact::Paused), None);
         assert_eq!(next(&paused, &Fact::Started { pid: 7, at: at(9) }), None);
-        let ended = next(&state, &Fact::Exited { code: 0, at: at(2) }).unwrap();
+        let ended = next(&state, &Fact::Exited { code: 0, at: at(2), restart: None }).unwrap();
         assert_eq!(next(&ended, &Fact::Started { pid: 7, at: at(2) }), None, "late news");
         assert!(next(&ended, &Fact::Started { pid: 8, at: at(2) }).is_some());
         assert!(next(&ended, &Fact::Started { pid: 7, at: at(9) }).is_some(), "the same number");
-        for fact in [Fact::Exited { code: 1, at: at(3) }, Fact::Paused, Fact::Resumed, Fact::Oom] {
+        for fact in [
+            Fact::Exited { code: 1, at: at(3), restart: None },
+            Fact::Paused,
+            Fact::Resumed,
+            Fact::Oom,
+        ] {
             assert_eq!(next(&ended, &fact), None, "{fact:?}");
         }
-        assert_eq!(next(&State::created(), &Fact::Exited { code: 1, at: at(3) }), None);
+        assert_eq!(
+            next(&State::created(), &Fact::Exited { code: 1, at: at(3), restart: None }),
+            None
+        );
     }
 
     #[test]
@@ -254,6 +327,56 @@ mod tests {
             (state.phase, state.exit_code, state.error.as_str()),
             (Phase::Created, 127, "no such file")
         );
+    }
+
+    fn ended(state: &State, pause: Option<Duration>) -> State {
+        next(state, &Fact::Exited { code: 3, at: at(2), restart: pause }).unwrap()
+    }
+
+    #[test]
+    fn a_policy_starts_again_unless_somebody_wants_the_end() {
+        let pause = Some(Duration::from_millis(100));
+        let restarting = ended(&running(), pause);
+        assert_eq!((restarting.phase, restarting.restart_pause), (Phase::Restarting, pause));
+        assert_eq!((restarting.exit_code, restarting.pid), (3, 0));
+        assert_eq!(next(&restarting, &Fact::Started { pid: 7, at: at(2) }), None, "late news");
+        let again = next(&restarting, &Fact::Started { pid: 8, at: at(3) }).unwrap();
+        assert_eq!((again.phase, again.restart_pause), (Phase::Running, pause));
+        assert_eq!(ended(&again, None).restart_pause, None);
+
+        let wanted = next(&again, &Fact::EndWanted(Wish::Stop)).unwrap();
+        assert_eq!((wanted.phase, wanted.wish), (Phase::Running, Some(Wish::Stop)));
+        let stopped = ended(&wanted, pause);
+        assert_eq!((stopped.phase, stopped.restart_pause), (Phase::Exited, None));
+        let third = next(&stopped, &Fact::Started { pid: 9, at: at(5) }).unwrap();
+        assert_eq!(third.wish, None, "a start forgets it");
+
+        let given_up = next(&restarting, &Fact::EndWanted(Wish::Stop)).unwrap();
+        assert_eq!((given_up.phase, given_up.restart_pause), (Phase::Exited, None));
+        let failed = Fact::StartFailed { code: 127, message: "no".into() };
+        let failed = next(&restarting, &failed).unwrap();
+        assert_eq!((failed.phase, failed.exit_code), (Phase::Exited, 127));
+        assert_eq!(next(&stopped, &Fact::EndWanted(Wish::Stop)), None);
+    }
+
+    #[test]
+    fn health_begins_anew_with_each_run() {
+        let health = |state: &State| state.health.unwrap();
+        let created = State { health: Some(Health::default()), ..State::created() };
+        let state = next(&created, &Fact::Started { pid: 7, at: at(1) }).unwrap();
+        assert_eq!(health(&state).status, HealthStatus::Starting);
+        let healthy = Health { status: HealthStatus::Healthy, failing_streak: 0 };
+        let state = next(&state, &Fact::Probed(healthy)).unwrap();
+        assert_eq!(health(&state), healthy);
+        assert_eq!(next(&state, &Fact::Probed(healthy)), None);
+        let paused = next(&state, &Fact::Paused).unwrap();
+        assert_eq!(health(&paused).status, HealthStatus::Unhealthy);
+        assert_eq!(next(&paused, &Fact::Probed(healthy)), None, "a late answer");
+        let state = ended(&state, None);
+        assert_eq!(health(&state).status, HealthStatus::Unhealthy);
+        let state = next(&state, &Fact::Started { pid: 8, at: at(3) }).unwrap();
+        assert_eq!(health(&state).status, HealthStatus::Starting);
+        assert_eq!(next(&running(), &Fact::Probed(healthy)), None, "it has no check");
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use names::Signal;
 
-use super::Phase;
+use super::state::{Fact, Wish};
+use super::{Container, Phase};
 use crate::events::translate::container_event;
-use crate::{Engine, Error, Result};
+use crate::locks::ContainerGuard;
+use crate::{Engine, Error, Result, fault};
 
 /// Seconds of grace where nobody said a number (moby `daemon/config`, `DefaultStopTimeout`).
 const DEFAULT_GRACE: i64 = 10;
@@ -27,32 +29,53 @@ impl Engine {
     /// [`Error::NotModified`] if it does not run; [`Error::CannotStop`]; [`Error::ManagedByKubernetes`].
     pub async fn stop_container(&self, typed: &str, options: &StopOptions) -> Result<()> {
         let (guard, container) = self.lock_container(typed, "stop").await?;
+        self.stop_run(guard, &container, options, Wish::Stop).await.map_err(|error| match error {
+            Error::NotModified => Error::NotModified,
+            source => Error::CannotStop { container: typed.to_owned(), source: Box::new(source) },
+        })
+    }
+
+    /// End the run that `container` is in, or its restarts; [`Error::NotModified`] if there is nothing to end.
+    pub(crate) async fn stop_run(
+        &self,
+        guard: ContainerGuard,
+        container: &Container,
+        options: &StopOptions,
+        wish: Wish,
+    ) -> Result<()> {
         match container.state.phase {
             Phase::Running | Phase::Paused => {}
-            Phase::Created | Phase::Exited | Phase::Restarting | Phase::Removing | Phase::Dead => {
+            Phase::Restarting => {
+                // There is nobody to send a signal to (moby `daemon/kill.go`).
+                self.end_is_wanted(&guard, container, wish).await?;
+                self.hub().publish(container_event(container, "stop", &[]));
+                return Ok(());
+            }
+            Phase::Created | Phase::Exited | Phase::Removing | Phase::Dead => {
                 return Err(Error::NotModified);
             }
         }
-        let wrap =
-            |source| Error::CannotStop { container: typed.to_owned(), source: Box::new(source) };
         let signal = options.signal.unwrap_or(container.stop_signal);
-        // A stop is a stop, whatever the signal.
-        self.stop_is_wanted(&guard, &container, Signal::KILL).await.map_err(wrap)?;
-        self.send_signal(&container, signal).await.map_err(wrap)?;
+        self.end_is_wanted(&guard, container, wish).await?;
+        fault::reached("stop.wanted");
+        self.send_signal(container, signal).await?;
+        fault::reached("stop.signalled");
         // Whoever loses patience may kill or remove it meanwhile.
         drop(guard);
         let grace = options.timeout.or(container.stop_timeout).unwrap_or(DEFAULT_GRACE);
         let grace = u64::try_from(grace).ok().map(Duration::from_secs);
-        if !self.ends_within(&container, grace).await {
+        if !self.ends_within(container, grace).await {
             tracing::info!(
                 container = container.id.as_str(),
                 signal = signal.number(),
                 "it did not end in time; killing it"
             );
             let _guard = self.locks().lock(&container.id).await;
-            self.kill_run(&container).await.map_err(wrap)?;
+            self.kill_run(container).await?;
         }
-        self.hub().publish(container_event(&container, "stop", &[]));
+        // Its policy may have been about to start it again when the wish came.
+        self.inventory().tell(&container.id, Fact::EndWanted(wish)).await;
+        self.hub().publish(container_event(container, "stop", &[]));
         Ok(())
     }
 }

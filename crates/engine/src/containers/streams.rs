@@ -40,6 +40,8 @@ pub(crate) struct StreamPaths {
     pub(crate) fresh: PathBuf,
     /// The FIFOs, once the process runs.
     pub(crate) private: PathBuf,
+    /// The FIFO of a health check.
+    pub(crate) probe: PathBuf,
 }
 
 impl StreamPaths {
@@ -57,6 +59,7 @@ impl Engine {
         StreamPaths {
             fresh: socket.with_extension("fifos"),
             private: socket.with_extension("run"),
+            probe: socket.with_extension("probe"),
             socket,
         }
     }
@@ -248,12 +251,14 @@ impl Engine {
     pub(crate) async fn remove_streams(&self, id: &ContainerId) {
         let paths = self.stream_paths(id);
         let _ = drain(&paths.socket, Duration::ZERO).await;
+        // A monitor that was killed leaves it.
+        let _ = std::fs::remove_file(&paths.socket);
         self.remove_fifos(id);
     }
 
     fn remove_fifos(&self, id: &ContainerId) {
         let paths = self.stream_paths(id);
-        for dir in [&paths.fresh, &paths.private] {
+        for dir in [&paths.fresh, &paths.private, &paths.probe] {
             if let Err(error) = fifos::remove(dir) {
                 tracing::warn!(container = id.as_str(), %error, "the FIFOs of a container could not be removed");
             }

@@ -51,6 +51,7 @@ impl Engine {
             return Err(failed(Error::UpdateRemoving));
         }
         self.change(&container, &update).await.map_err(failed)?;
+        self.policy_changed(&guard).await.map_err(failed)?;
         self.inventory().refresh(&container.id).await;
         self.hub().publish(container_event(&container, "update", &[]));
         drop(guard);

@@ -130,7 +130,8 @@ mod tests {
         let first = next(&State::created(), &started(7)).unwrap();
         let (sender, states) = watch::channel(first.clone());
         let waiter = Waiter { states, condition: WaitCondition::NextExit, at_first: first.clone() };
-        let ended = next(&first, &Fact::Exited { code: 3, at: at(8).unwrap() }).unwrap();
+        let ended =
+            next(&first, &Fact::Exited { code: 3, at: at(8).unwrap(), restart: None }).unwrap();
         sender.send_replace(next(&ended, &started(9)).unwrap());
         assert_eq!(waiter.outcome().await, WaitOutcome { status_code: 3, error: None });
     }

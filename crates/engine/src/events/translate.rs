@@ -40,7 +40,7 @@ pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Vec<Eve
             let mounted = volume_events(container, "mount");
             network_events(container, "connect").chain(mounted).chain([plain("start")]).collect()
         }
-        Fact::Exited { code, at } => {
+        Fact::Exited { code, at, .. } => {
             let ran = before
                 .started_at
                 .map_or(0, |started| at.as_second().saturating_sub(started.as_second()).max(0));
@@ -52,7 +52,14 @@ pub fn life_cycle(container: &Container, before: &State, fact: &Fact) -> Vec<Eve
         Fact::Paused => vec![plain("pause")],
         Fact::Resumed => vec![plain("unpause")],
         Fact::Oom => vec![plain("oom")],
-        Fact::StartFailed { .. } | Fact::Removing | Fact::RemovalFailed => Vec::new(),
+        Fact::Probed(health) if before.health.is_some_and(|old| old.status != health.status) => {
+            vec![plain(&format!("health_status: {}", health.status.as_str()))]
+        }
+        Fact::Probed(_)
+        | Fact::EndWanted(_)
+        | Fact::StartFailed { .. }
+        | Fact::Removing
+        | Fact::RemovalFailed => Vec::new(),
     }
 }
 

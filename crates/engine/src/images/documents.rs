@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::Digest as _;
 
 use super::{Descriptor, ImageConfig};
+use crate::containers::health_check::HealthCheck;
 use crate::images::labels::allowed_image_labels;
 use crate::{Error, Result};
 
@@ -163,6 +164,7 @@ pub(crate) fn image_config(digest: &str, bytes: &[u8]) -> Result<ImageConfig> {
         exposed_ports: config.exposed_ports.into_keys().collect(),
         volumes: config.volumes.into_keys().collect(),
         args_escaped: config.args_escaped,
+        health_check: config.healthcheck.map(|check| check.with_shell(config.shell)),
     })
 }
 
@@ -299,6 +301,37 @@ struct RunDocument {
     volumes: BTreeMap<String, serde::de::IgnoredAny>,
     #[serde(default, deserialize_with = "lenient")]
     args_escaped: bool,
+    healthcheck: Option<HealthDocument>,
+    #[serde(default, deserialize_with = "lenient")]
+    shell: Vec<String>,
+}
+
+/// Docker's extension of the OCI image config; numbers below zero mean nothing.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct HealthDocument {
+    #[serde(deserialize_with = "lenient")]
+    test: Vec<String>,
+    interval: i64,
+    timeout: i64,
+    start_period: i64,
+    start_interval: i64,
+    retries: i64,
+}
+
+impl HealthDocument {
+    fn with_shell(self, shell: Vec<String>) -> HealthCheck {
+        let nanoseconds = |number: i64| u64::try_from(number).unwrap_or_default();
+        HealthCheck {
+            test: self.test,
+            interval: nanoseconds(self.interval),
+            timeout: nanoseconds(self.timeout),
+            start_period: nanoseconds(self.start_period),
+            start_interval: nanoseconds(self.start_interval),
+            retries: u32::try_from(self.retries).unwrap_or_default(),
+            shell,
+        }
+    }
 }
 
 /// Some builders wrote a lone string.

@@ -61,6 +61,8 @@ pub(crate) struct RunFiles {
     pub(crate) started_at: Option<Timestamp>,
     /// `exit.json`: code and time.
     pub(crate) exit: Option<(u32, Timestamp)>,
+    /// How the run before the one that is being started ended: start, code and time.
+    pub(crate) earlier: Option<(Timestamp, u32, Timestamp)>,
 }
 
 impl RunFiles {
@@ -164,13 +166,17 @@ fn read_files(
     let state_dir = store.state_dir(namespace, id);
     // A file that does not decode is somebody else's accident; the container is shown without what it would say.
     let exit = state_dir.last_exit().ok().flatten().map(|exit| (exit.exit_code, exit.finished_at));
+    let earlier = state_dir.earlier_exit().ok().flatten().map(|exit| {
+        let started_at = exit.run.map_or(exit.finished_at, |run| run.started_at);
+        (started_at, exit.exit_code, exit.finished_at)
+    });
     let lifecycle = state_dir.lifecycle().unwrap_or_default();
     let started_at = lifecycle.started_at.filter(|_| !lifecycle.create_error);
     let ports = state_dir.network_config().map(|config| config.port_mappings).unwrap_or_default();
     let meta = store.hosts(namespace).meta(id).ok().flatten();
     let networks = meta.and_then(|meta| meta.networks).unwrap_or_default();
     let endpoints = networks.iter().map(|(network, result)| endpoint(network, result)).collect();
-    (endpoints, ports.into_iter().map(Port::from).collect(), RunFiles { started_at, exit })
+    (endpoints, ports.into_iter().map(Port::from).collect(), RunFiles { started_at, exit, earlier })
 }
 
 impl From<nerdctl_store::labels::values::PortMapping> for Port {
@@ -251,7 +257,11 @@ fn facts_of(
                 task.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(started_at);
             ended(task.exit_status, at)
         }
-        TaskStatus::Created => Vec::new(),
+        // It is being started, or was when a daemon died: nothing has happened yet since the run before.
+        TaskStatus::Created => files
+            .earlier
+            .map(|(started_at, code, at)| whole_run(started_at, code, at))
+            .unwrap_or_default(),
     }
 }
 
@@ -267,7 +277,10 @@ fn facts_without_answer(files: &RunFiles, created: Timestamp) -> Facts {
 
 /// A run that ended has begun, even where nobody noted when.
 fn whole_run(started_at: Timestamp, code: u32, at: Timestamp) -> Facts {
-    vec![Fact::Started { pid: u32::MAX, at: started_at.min(at) }, Fact::Exited { code, at }]
+    vec![
+        Fact::Started { pid: u32::MAX, at: started_at.min(at) },
+        Fact::Exited { code, at, restart: None },
+    ]
 }
 
 #[cfg(test)]
@@ -303,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_state_is_found_from_task_and_files() {
-        let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))) };
+        let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))), earlier: None };
         let running = found(Some(&task(TaskStatus::Running)), &files, true);
         assert_eq!(
             (running.phase, running.pid, running.started_at),
@@ -322,7 +335,12 @@ mod tests {
         assert_eq!(found(Some(&hung), &files, true).phase, Phase::Exited, "its end is on record");
         let no_exit = RunFiles { exit: None, ..files };
         assert_eq!(found(Some(&hung), &no_exit, true).phase, Phase::Running);
-        let unseen = RunFiles { started_at: Some(at(10)), exit: None };
+        let earlier = RunFiles { earlier: Some((at(1), 4, at(2))), ..RunFiles::default() };
+        let created = Task { pid: 8, ..task(TaskStatus::Created) };
+        let unstarted = found(Some(&created), &earlier, true);
+        assert_eq!((unstarted.phase, unstarted.exit_code), (Phase::Exited, 4));
+        assert_eq!(found(Some(&created), &RunFiles::default(), true).phase, Phase::Created);
+        let unseen = RunFiles { started_at: Some(at(10)), exit: None, ..earlier };
         assert_eq!(found(None, &unseen, true).exit_code, UNKNOWN);
         assert_eq!(
             found(None, &unseen, false).phase,
@@ -333,7 +351,7 @@ mod tests {
 
     #[test]
     fn the_hook_dates_the_start() {
-        let files = RunFiles { started_at: Some(at(10)), exit: None };
+        let files = RunFiles { started_at: Some(at(10)), ..RunFiles::default() };
         let started = |second| Fact::Started { pid: 7, at: at(second) };
         assert_eq!(files.date(started(11)), started(10));
         assert_eq!(files.date(started(9)), started(9), "a note of the future is of another clock");

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::load::{Loaded, Outcome, Reader, RunFiles};
 use super::{ContainerNews, Entry, Happening, Inventory, News, QUEUE, Reach, Snapshot, follow};
 use crate::containers::exit::UNKNOWN;
+use crate::containers::health_check::{Health, HealthStatus};
 use crate::containers::state::{Fact, next};
-use crate::containers::{Container, Phase, State};
+use crate::containers::{Container, Owner as ContainerOwner, Phase, State};
 use crate::events::EventHub;
 use crate::events::translate::{container_event, life_cycle};
 use crate::supervise::Supervisor;
@@ -268,6 +269,10 @@ impl Owner {
         match self.containers.get_mut(&id) {
             Some(live) => {
                 container.state = live.entry.container.state.clone();
+                if container.owner == ContainerOwner::Nerdctl {
+                    // nerdctl probes its own, and writes down what it finds.
+                    container.state.health = container.health_on_record;
+                }
                 if *live.entry.container != container {
                     let states = live.entry.states.clone();
                     live.entry = Arc::new(Entry { container: Arc::new(container), states });
@@ -278,6 +283,7 @@ impl Owner {
                 let told = state.is_none();
                 let before = State::created();
                 container.state = state.unwrap_or_else(|| before.clone());
+                container.state.health = first_health(&container);
                 let (states, watched) = watch::channel(container.state.clone());
                 let container = Arc::new(container);
                 let entry = Arc::new(Entry { container: Arc::clone(&container), states: watched });
@@ -367,7 +373,13 @@ fn ended(told: Option<Exit>) -> Fact {
     Fact::Exited {
         code: told.map_or(UNKNOWN, |exit| exit.status),
         at: at.unwrap_or_else(Timestamp::now),
+        restart: None,
     }
+}
+
+/// An end that was found, not seen: what its policy wants is decided by the repair.
+fn exited(code: u32, at: Timestamp) -> Fact {
+    Fact::Exited { code, at, restart: None }
 }
 
 fn found_state(facts: &[Fact]) -> State {
@@ -395,8 +407,7 @@ fn missed(known: &State, found: &State) -> Missed {
         (Phase::Paused, Phase::Running) if same_run => vec![Fact::Resumed],
         (known_phase, found_phase) if found_phase.has_process() => {
             let lost = known_phase.has_process() && !same_run;
-            let end = lost
-                .then(|| Fact::Exited { code: UNKNOWN, at: found.started_at.unwrap_or_default() });
+            let end = lost.then(|| exited(UNKNOWN, found.started_at.unwrap_or_default()));
             let start = if known_phase.has_process() && same_run { None } else { start() };
             end.into_iter()
                 .chain(start)
@@ -404,7 +415,7 @@ fn missed(known: &State, found: &State) -> Missed {
                 .collect()
         }
         _ if found.finished_at > known.finished_at => {
-            let exited = found.finished_at.map(|at| Fact::Exited { code: found.exit_code, at });
+            let exited = found.finished_at.map(|at| exited(found.exit_code, at));
             found
                 .started_at
                 .map(|at| Fact::Started { pid: u32::MAX, at })
@@ -415,6 +426,18 @@ fn missed(known: &State, found: &State) -> Missed {
         _ => Vec::new(),
     };
     Missed::Facts(facts)
+}
+
+/// How a container is that we have not seen before: a run goes on as it was.
+fn first_health(container: &Container) -> Option<Health> {
+    let on_record = container.health_on_record?;
+    Some(match container.state.phase {
+        _ if container.owner == ContainerOwner::Nerdctl => on_record,
+        Phase::Running => on_record,
+        Phase::Created => Health::default(),
+        // Nobody probes it.
+        _ => Health { status: HealthStatus::Unhealthy, ..on_record },
+    })
 }
 
 fn tell(done: Option<oneshot::Sender<()>>) {
@@ -434,7 +457,7 @@ mod tests {
 
     fn run(pid: u32, second: i64, end: Option<(u32, i64)>) -> State {
         let mut facts = vec![Fact::Started { pid, at: at(second) }];
-        facts.extend(end.map(|(code, second)| Fact::Exited { code, at: at(second) }));
+        facts.extend(end.map(|(code, second)| exited(code, at(second))));
         found_state(&facts)
     }
 
@@ -452,15 +475,11 @@ mod tests {
         let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
         assert_eq!(missed(&running, &paused), Missed::Facts(vec![Fact::Paused]));
         assert_eq!(missed(&paused, &running), Missed::Facts(vec![Fact::Resumed]));
-        let other = Missed::Facts(vec![
-            Fact::Exited { code: UNKNOWN, at: at(9) },
-            Fact::Started { pid: 8, at: at(9) },
-        ]);
+        let other =
+            Missed::Facts(vec![exited(UNKNOWN, at(9)), Fact::Started { pid: 8, at: at(9) }]);
         assert_eq!(missed(&running, &run(8, 9, None)), other);
-        let whole = Missed::Facts(vec![
-            Fact::Started { pid: u32::MAX, at: at(9) },
-            Fact::Exited { code: 4, at: at(10) },
-        ]);
+        let whole =
+            Missed::Facts(vec![Fact::Started { pid: u32::MAX, at: at(9) }, exited(4, at(10))]);
         assert_eq!(missed(&ended, &run(9, 9, Some((4, 10)))), whole);
     }
 
@@ -558,7 +577,7 @@ mod tests {
         while !matches!(reactions.recv().await, Some(Reaction::Exit { pid: 7, .. })) {}
         // nerdctl starts it again before we are done with the end.
         owner.apply(&a, Fact::Started { pid: 8, at: at(3) }).await;
-        let fact = Fact::Exited { code: 3, at: at(2) };
+        let fact = exited(3, at(2));
         let ended = Happening::Ended { generation: 1, fact };
         owner.happened(&a, Some(ended), &RunFiles::default()).await;
         let state = owner.state(&a).unwrap();

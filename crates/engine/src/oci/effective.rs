@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use names::Signal;
 
 use crate::containers::ContainerSpec;
+use crate::containers::health_check::HealthCheck;
 use crate::containers::spec::mounts::clean;
 use crate::images::ImageConfig;
 use crate::{Error, Result};
@@ -28,6 +29,8 @@ pub struct Effective {
     pub labels: BTreeMap<String, String>,
     /// How it is asked to stop.
     pub stop_signal: Signal,
+    /// How to find out whether it is well; also where nothing is checked.
+    pub health_check: Option<HealthCheck>,
 }
 
 impl Effective {
@@ -47,6 +50,10 @@ impl Effective {
             working_dir: working_dir(spec, image)?,
             labels,
             stop_signal: stop_signal(spec, image),
+            health_check: HealthCheck::merge(
+                spec.upkeep.health_check.as_ref(),
+                image.health_check.as_ref(),
+            ),
         })
     }
 

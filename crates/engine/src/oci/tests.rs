@@ -35,6 +35,7 @@ pub(crate) fn container() -> ContainerSpec {
         stdin_once: false,
         stop_signal: None,
         stop_timeout: None,
+        upkeep: crate::containers::spec::upkeep::UpkeepSpec::default(),
         auto_remove: false,
         network: NetworkMode::Bridge,
         networking: crate::containers::spec::networking::Networking::default(),

@@ -166,6 +166,7 @@ pub(crate) fn request() -> ContainerSpec {
         stdin_once: false,
         stop_signal: None,
         stop_timeout: None,
+        upkeep: engine::containers::spec::upkeep::UpkeepSpec::default(),
         auto_remove: false,
         network: NetworkMode::None,
         networking: Networking::default(),

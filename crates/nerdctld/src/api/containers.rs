@@ -169,20 +169,33 @@ pub(in crate::api) async fn start(call: Call) -> Answer {
 
 /// `POST /containers/{id}/stop`.
 pub(in crate::api) async fn stop(call: Call) -> Answer {
-    let options = stop_options(&call)?;
+    let wrap = |container, source| engine::Error::CannotStop { container, source };
+    let options = stop_options(&call, wrap)?;
     call.engine.stop_container(call.parameter("id"), &options).await?;
     Ok(Reply::no_content())
 }
 
-fn stop_options(call: &Call) -> Result<StopOptions, ApiError> {
+/// What stop and restart take; `wrap` puts a refused signal into the operation's words.
+fn stop_options(
+    call: &Call,
+    wrap: impl Fn(String, Box<engine::Error>) -> engine::Error,
+) -> Result<StopOptions, ApiError> {
     let signal = match requests::stop_signal(call.version, &call.query) {
         "" => None,
-        text => Some(text.parse::<Signal>().map_err(|error| engine::Error::CannotStop {
-            container: call.parameter("id").to_owned(),
-            source: Box::new(engine::Error::InvalidParameter(chain(&error))),
+        text => Some(text.parse::<Signal>().map_err(|error| {
+            let source = engine::Error::InvalidParameter(chain(&error));
+            wrap(call.parameter("id").to_owned(), Box::new(source))
         })?),
     };
     Ok(StopOptions { timeout: call.integer("t")?, signal })
+}
+
+/// `POST /containers/{id}/restart`.
+pub(in crate::api) async fn restart(call: Call) -> Answer {
+    let wrap = |container, source| engine::Error::CannotRestart { container, source };
+    let options = stop_options(&call, wrap)?;
+    call.engine.restart_container(call.parameter("id"), &options).await?;
+    Ok(Reply::no_content())
 }
 
 /// `POST /containers/{id}/kill`.

@@ -109,7 +109,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/containers/{id*}/resize",             |call| Box::pin(containers::streams::resize(call))).finishes(),
     post  ("/containers/{id*}/start",              |call| Box::pin(containers::start(call))).finishes(),
     post  ("/containers/{id*}/stop",               |call| Box::pin(containers::stop(call))).finishes(),
-    post  ("/containers/{id*}/restart",            |call| Box::pin(unsupported::not_built(call))),
+    post  ("/containers/{id*}/restart",            |call| Box::pin(containers::restart(call))).finishes(),
     post  ("/containers/{id*}/kill",               |call| Box::pin(containers::kill(call))).finishes(),
     post  ("/containers/{id*}/update",             |call| Box::pin(containers::update::update(call))).finishes(),
     post  ("/containers/{id*}/rename",             |call| Box::pin(containers::rename(call))).finishes(),

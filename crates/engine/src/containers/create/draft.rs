@@ -7,8 +7,8 @@ use containerd::containers::NewContainer;
 use containerd::messages::RuncOptions;
 use io_monitor::log_config;
 use names::{ContainerId, Namespace, Platform};
-use nerdctl_store::labels::values::{DeviceMapping, HostConfig, Ipc, LogConfig};
-use nerdctl_store::labels::{ContainerLabels, is_reserved_key, is_storable};
+use nerdctl_store::labels::values::{self, DeviceMapping, HealthState, HostConfig, Ipc, LogConfig};
+use nerdctl_store::labels::{ContainerLabels, RestartLabels, is_reserved_key, is_storable, keys};
 use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
 use networking::hook::{HookEvent, HookSettings};
@@ -16,6 +16,7 @@ use networking::hook::{HookEvent, HookSettings};
 use super::image_mounts::references;
 use super::mounts::MountsDraft;
 use super::network::{NetworkPlan, dns, port_wishes};
+use crate::containers::health_check::{HealthCheck, HealthStatus};
 use crate::containers::mounts::MountPlan;
 use crate::containers::record::{FACTS, Facts, LABELS, ManifestFact, REQUEST};
 use crate::containers::shares::shm_path;
@@ -263,6 +264,7 @@ impl Draft {
             open_stdin: spec.open_stdin,
             stdin_once: spec.stdin_once,
             auto_remove: spec.auto_remove,
+            health_check: effective.health_check.clone(),
             stop_signal: effective.stop_signal.name(),
             stop_timeout: spec.stop_timeout,
             log_driver: spec.log_driver.as_str().to_owned(),
@@ -315,6 +317,7 @@ fn labels(
         }
     };
     let confinement = &spec.confinement;
+    let check = effective.health_check.as_ref();
     ContainerLabels {
         pid_container: match &confinement.namespaces.pid {
             PidMode::Container(id) => Some(id.clone()),
@@ -333,7 +336,6 @@ fn labels(
         ip6: networking.ipv6.map(address),
         mac_address: networking.mac_address.clone(),
         dns: dns(networking),
-        log_uri: Some(log_uri),
         log_config: Some(log_config),
         platform: image.platform.to_string(),
         exposed_ports: image.config.exposed_ports.clone(),
@@ -342,6 +344,18 @@ fn labels(
         auto_remove: spec.auto_remove,
         user: Some(effective.user.clone()).filter(|user| !user.is_empty()),
         stop_signal: Some(effective.stop_signal.name()),
+        restart: RestartLabels {
+            policy: spec.upkeep.restart.to_label(),
+            // What containerd's restart plugin gives the tasks that it starts.
+            log_uri: spec.upkeep.restart.to_label().map(|_| log_uri.clone()),
+            ..RestartLabels::default()
+        },
+        health_state: check.and_then(HealthCheck::command).map(|_| HealthState {
+            status: HealthStatus::Starting.as_str().to_owned(),
+            ..HealthState::default()
+        }),
+        healthcheck: check.map(health_label).filter(fits_into_a_label),
+        log_uri: Some(log_uri),
         ..ContainerLabels::default()
     }
 }
@@ -382,6 +396,23 @@ fn host_config(confinement: &Confinement) -> HostConfig {
         devices: devices.collect(),
         ..HostConfig::default()
     }
+}
+
+/// nerdctl's form of a health check, which has no interval of its own for the start period.
+fn health_label(check: &HealthCheck) -> values::Healthcheck {
+    let nanoseconds = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    values::Healthcheck {
+        test: check.test.clone(),
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        retries: i64::from(check.retries),
+        start_period: nanoseconds(check.start_period),
+    }
+}
+
+/// One that does not is known to us alone.
+fn fits_into_a_label(check: &values::Healthcheck) -> bool {
+    serde_json::to_string(check).is_ok_and(|text| is_storable(keys::HEALTHCHECK, &text))
 }
 
 fn hooks(engine: &Engine) -> Result<HookCalls> {

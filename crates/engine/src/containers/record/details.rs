@@ -50,7 +50,7 @@ pub(crate) fn details(
         log_options,
         exposed_ports: view.exposed_ports().to_vec(),
         volumes: view.facts.volumes.clone(),
-        restart_policy: view.nerdctl.restart.policy.clone().unwrap_or_default(),
+        health_log: Vec::new(),
         resources: resources(&view),
         host_parts: host_parts(&view, &spec),
         apparmor_profile: spec.process.apparmor_profile.clone(),

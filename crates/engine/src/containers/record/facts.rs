@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FACTS;
 use crate::containers::LogDriver;
+use crate::containers::health_check::HealthCheck;
 use crate::containers::mounts::MountPlan;
 use crate::containers::spec::confinement::Resources;
 use crate::images::{Descriptor, ResolvedImage};
@@ -36,6 +37,9 @@ pub(crate) struct Facts {
     pub(crate) open_stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) auto_remove: bool,
+    /// Merged from request and image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) health_check: Option<HealthCheck>,
     /// `SIGTERM` style.
     pub(crate) stop_signal: String,
     /// Seconds; −1 for ever.

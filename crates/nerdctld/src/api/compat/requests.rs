@@ -83,7 +83,7 @@ pub(in crate::api) fn logs_as_json(
     }
 }
 
-/// The signal of a stop; honoured from 1.42 on.
+/// The signal of a stop or restart; honoured from 1.42 on.
 pub(in crate::api) fn stop_signal(version: ApiVersion, query: &Query) -> &str {
     if version < v(42) { "" } else { query.text("signal") }
 }

@@ -9,12 +9,13 @@ mod log_config;
 mod mounts;
 mod networking;
 pub(in crate::api::containers) mod recorded;
+pub(in crate::api::containers) mod upkeep;
 
 use std::collections::BTreeMap;
 
 use docker_wire::containers::{ContainerConfig, ContainerCreateRequest, ContainerCreateResponse};
 use docker_wire::decode;
-use docker_wire::host_config::{HostConfig, RestartPolicy};
+use docker_wire::host_config::HostConfig;
 use engine::containers::ContainerSpec;
 use engine::oci::{CgroupVersion, HostFacts};
 use names::{ContainerName, PortSpec};
@@ -24,9 +25,6 @@ use crate::api::call::{Answer, Call, bad_json, chain};
 use crate::api::compat::requests;
 use crate::api::error::{ApiError, Refusal};
 use crate::api::reply::Reply;
-
-/// Docker's restart policies (moby `api/types/container/hostconfig.go`).
-const RESTART_POLICIES: [&str; 5] = ["", "no", "always", "on-failure", "unless-stopped"];
 
 /// `POST /containers/create`.
 pub(in crate::api) async fn create(call: Call) -> Answer {
@@ -91,6 +89,7 @@ fn spec(
         stop_signal: optional(&config.stop_signal).map(parse).transpose()?,
         stop_timeout: config.stop_timeout,
         auto_remove: host.auto_remove,
+        upkeep: upkeep::decode(config, host),
         network: networking::network_mode(&request, config, host),
         networking: ports_and_names,
         log_driver,
@@ -134,7 +133,8 @@ fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> 
     if let Some(port) = config.exposed_ports.keys().find(|port| port.parse::<PortSpec>().is_err()) {
         return Err(bad(format!("invalid port specification: {port:?}")));
     }
-    validate_restart_policy(&host.restart_policy, host.auto_remove)?;
+    upkeep::validate_restart_policy(&host.restart_policy, host.auto_remove)?;
+    upkeep::validate_health_check(config.healthcheck.as_ref())?;
     if !["", "default"].contains(&host.isolation.to_ascii_lowercase().as_str()) {
         return Err(bad(format!(
             "invalid isolation ({}): linux only supports 'default'",
@@ -147,32 +147,6 @@ fn validate(config: &ContainerConfig, host: &HostConfig) -> Result<(), Refusal> 
         ));
     }
     Ok(())
-}
-
-/// moby `api/types/container/hostconfig.go`, `ValidateRestartPolicy`.
-pub(in crate::api::containers) fn validate_restart_policy(
-    policy: &RestartPolicy,
-    auto_remove: bool,
-) -> Result<(), Refusal> {
-    let RestartPolicy { name, maximum_retry_count } = policy;
-    let none = ["", "no"].contains(&name.as_str());
-    if auto_remove && !none {
-        return Err(bad("can't create 'AutoRemove' container with restart policy"));
-    }
-    if !RESTART_POLICIES.contains(&name.as_str()) {
-        return Err(bad(format!(
-            "invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )));
-    }
-    let problem = match (name.as_str(), *maximum_retry_count) {
-        // Before 25.0 clients sent any count with an empty name.
-        ("", _) | (_, 0) => return Ok(()),
-        ("on-failure", count) if count > 0 => return Ok(()),
-        ("on-failure", _) => "cannot be negative",
-        (_, count) if count < 0 => "can only be used with 'on-failure' and cannot be negative",
-        _ => "can only be used with 'on-failure'",
-    };
-    Err(bad(format!("invalid restart policy: maximum retry count {problem}")))
 }
 
 /// Labels and annotations decide on the host, so those of the house cannot be set from outside.

@@ -7,7 +7,8 @@ use engine::containers::spec::confinement::Resources;
 use engine::containers::update::Update;
 use serde_json::Value;
 
-use super::create::{confinement, validate_restart_policy};
+use super::create::confinement;
+use super::create::upkeep::validate_restart_policy;
 use crate::api::call::{Answer, Call, bad_json};
 use crate::api::compat::requests;
 use crate::api::error::{ApiError, Refusal};

@@ -10,17 +10,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use docker_wire::containers::{
-    ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, HealthSummary,
-    HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, PortSummary,
-    RootFsSnapshot, RootFsStorage, State, Storage, status,
+    ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, Health as HealthView,
+    HealthConfig, HealthResult, HealthSummary, HostConfigSummary, MountPoint, NetworkSettings,
+    NetworkSettingsSummary, PortSummary, RootFsSnapshot, RootFsStorage, State, Storage, status,
 };
-use docker_wire::host_config::{HostConfig, LogConfig, PortBinding, PortMap, RestartPolicy};
+use docker_wire::host_config::{
+    HostConfig, LogConfig, PortBinding, PortMap, RestartPolicy as RestartPolicyView,
+};
 use docker_wire::networks::EndpointSettings;
 use docker_wire::{Empty, time};
+use engine::containers::health_check::{HealthCheck, HealthStatus};
 use engine::containers::{self as domain, Container, ContainerDetails, Phase};
 use engine::oci::HostFacts;
 use jiff::Timestamp;
 use names::Signal;
+use nerdctl_store::state_dir::ProbeResult;
 
 use super::create::recorded::{self, Recorded};
 use crate::api::images::view as image_view;
@@ -47,8 +51,7 @@ pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary
             network_mode: container.network_mode.clone(),
             annotations: container.annotations.clone(),
         },
-        // Docker's word for "has no health check".
-        health: Some(HealthSummary { status: "none".to_owned(), failing_streak: 0 }),
+        health: Some(health_summary(&container.state)),
         network_settings: NetworkSettingsSummary { networks: networks(container) },
         mounts: mounts(container),
         ..ContainerSummary::default()
@@ -81,7 +84,10 @@ fn status_text(state: &domain::State, now: Timestamp) -> String {
     };
     let code = i64::from(state.exit_code);
     match state.phase {
-        Phase::Running => status::running(since(state.started_at), ""),
+        Phase::Running => {
+            let health = state.health.unwrap_or_default();
+            status::running(since(state.started_at), health.status.as_str())
+        }
         Phase::Paused => status::paused(since(state.started_at)),
         Phase::Restarting => status::restarting(code, since(state.finished_at)),
         Phase::Removing => status::REMOVING.to_owned(),
@@ -89,6 +95,31 @@ fn status_text(state: &domain::State, now: Timestamp) -> String {
         Phase::Created => status::CREATED.to_owned(),
         Phase::Exited => status::exited(code, since(state.finished_at)),
     }
+}
+
+/// `none` is Docker's word for "has no health check".
+fn health_summary(state: &domain::State) -> HealthSummary {
+    let health = state.health.unwrap_or_default();
+    HealthSummary {
+        status: health.status.as_str().to_owned(),
+        failing_streak: health.failing_streak.into(),
+    }
+}
+
+/// Absent without a health check, and before the first start.
+fn health(details: &ContainerDetails) -> Option<HealthView> {
+    let health = details.container.state.health?;
+    let result = |result: &ProbeResult| HealthResult {
+        start: time::rfc3339_nano(result.start),
+        end: time::rfc3339_nano(result.end),
+        exit_code: result.exit_code,
+        output: result.output.clone(),
+    };
+    (health.status != HealthStatus::Unstarted).then(|| HealthView {
+        status: health.status.as_str().to_owned(),
+        failing_streak: health.failing_streak.into(),
+        log: details.health_log.iter().map(result).collect(),
+    })
 }
 
 /// Published and exposed ports while it runs, none otherwise.
@@ -219,7 +250,7 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         created: time::rfc3339_nano(container.created),
         path,
         args,
-        state: state(&container.state),
+        state: State { health: health(details), ..state(&container.state) },
         image: container.image_id.clone(),
         image_manifest_descriptor: container.image_manifest.clone().map(image_view::descriptor),
         resolv_conf_path: details.resolv_conf_path.clone(),
@@ -287,6 +318,7 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
         entrypoint: details.entrypoint.clone(),
         labels: BTreeMap::clone(&container.labels),
         stop_timeout: container.stop_timeout,
+        healthcheck: container.upkeep.health_check.as_deref().map(health_config),
         ..ContainerConfig::default()
     };
     let Some(Recorded { config: sent, .. }) = recorded else {
@@ -305,13 +337,25 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
         attach_stdin: sent.attach_stdin,
         attach_stdout: sent.attach_stdout,
         attach_stderr: sent.attach_stderr,
-        healthcheck: sent.healthcheck,
         args_escaped: sent.args_escaped,
         network_disabled: sent.network_disabled,
         volumes: (!details.volumes.is_empty())
             .then(|| details.volumes.iter().map(|path| (path.clone(), Empty {})).collect()),
         stop_timeout: sent.stop_timeout,
         ..derived
+    }
+}
+
+/// The request's check with what it left to the image.
+fn health_config(check: &HealthCheck) -> HealthConfig {
+    let nanoseconds = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    HealthConfig {
+        test: check.test.clone(),
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        start_period: nanoseconds(check.start_period),
+        start_interval: nanoseconds(check.start_interval),
+        retries: check.retries.into(),
     }
 }
 
@@ -333,6 +377,8 @@ fn host_config(
     );
     // Answers of dockerd before 29 may have been recorded and sent again, with another name for the same network.
     shown.network_mode.clone_from(&container.network_mode);
+    // It can be changed later.
+    shown.restart_policy = restart_policy(container.upkeep.restart);
     confinement::bring_up_to_date(&mut shown, details);
     shown
 }
@@ -347,7 +393,6 @@ fn derived_host_config(details: &ContainerDetails, host: &HostFacts) -> HostConf
             },
             config: Some(details.log_options.clone()),
         },
-        restart_policy: restart_policy(&details.restart_policy),
         auto_remove: details.container.auto_remove,
         runtime: details.runtime.clone(),
         port_bindings: Some(port_map(&details.container)),
@@ -358,10 +403,11 @@ fn derived_host_config(details: &ContainerDetails, host: &HostFacts) -> HostConf
     derived
 }
 
-/// containerd's label: `always`, `unless-stopped`, `on-failure:3`.
-fn restart_policy(label: &str) -> RestartPolicy {
-    let (name, count) = label.split_once(':').unwrap_or((label, ""));
-    RestartPolicy { name: name.to_owned(), maximum_retry_count: count.parse().unwrap_or_default() }
+fn restart_policy(policy: domain::restart_policy::RestartPolicy) -> RestartPolicyView {
+    RestartPolicyView {
+        name: policy.name().to_owned(),
+        maximum_retry_count: policy.maximum_retry_count().into(),
+    }
 }
 
 #[cfg(test)]

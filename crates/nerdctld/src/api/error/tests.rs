@@ -140,6 +140,11 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             "cannot stop container: web: invalid signal: X",
         ),
         (
+            Error::CannotRestart { container: text("web"), source: Box::new(Error::StartRemoving) },
+            409,
+            "Cannot restart container web: container is marked for removal and cannot be started",
+        ),
+        (
             Error::CannotRemove {
                 container: text("web"),
                 reason: "container is running: stop the container before removing or force remove",

@@ -21,7 +21,6 @@ enum Use {
 
 /// A request in the newest form.
 struct Given<'a> {
-    config: &'a ContainerConfig,
     host: &'a HostConfig,
 }
 
@@ -42,13 +41,12 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("StdinOnce", Any),
     ("Env", Any),
     ("Cmd", Any),
-    // Docker's way to switch the image's health check off.
-    (
-        "Healthcheck.Test",
-        Only(|given| {
-            is(&given.config.healthcheck.as_ref().map(|health| health.test.clone()), "NONE")
-        }),
-    ),
+    ("Healthcheck.Test", Any),
+    ("Healthcheck.Interval", Any),
+    ("Healthcheck.Timeout", Any),
+    ("Healthcheck.Retries", Any),
+    ("Healthcheck.StartPeriod", Any),
+    ("Healthcheck.StartInterval", Any),
     // Means something on Windows only; old builders set it in images, and tools send it back.
     ("ArgsEscaped", Any),
     ("Image", Any),
@@ -95,12 +93,8 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("HostConfig.LogConfig.Config", Any),
     ("HostConfig.NetworkMode", Any),
     ("HostConfig.PortBindings", Any),
-    ("HostConfig.RestartPolicy.Name", Only(|given| given.host.restart_policy.name == "no")),
-    // Clients before 25.0 sent a count without a policy.
-    (
-        "HostConfig.RestartPolicy.MaximumRetryCount",
-        Only(|given| given.host.restart_policy.name.is_empty()),
-    ),
+    ("HostConfig.RestartPolicy.Name", Any), // others than Docker's are refused as wrong
+    ("HostConfig.RestartPolicy.MaximumRetryCount", Any),
     ("HostConfig.AutoRemove", Any),
     ("HostConfig.VolumeDriver", Any),
     ("HostConfig.VolumesFrom", Any),
@@ -140,16 +134,12 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("NetworkingConfig.EndpointsConfig.*.GwPriority", Any),
 ];
 
-fn is(list: &Option<Vec<String>>, word: &str) -> bool {
-    list.as_deref() == Some(&[word.to_owned()])
-}
-
 /// The first field that is set and not understood, in Docker's spelling, with its value where that tells more.
 pub(super) fn not_understood(request: &ContainerCreateRequest) -> Option<String> {
     let (no_config, no_host) = (ContainerConfig::default(), HostConfig::default());
     let config = request.config.as_ref().unwrap_or(&no_config);
     let host = request.host_config.as_ref().unwrap_or(&no_host);
-    let given = Given { config, host };
+    let given = Given { host };
     set_fields(config)
         .into_iter()
         .chain(set_fields(host).into_iter().map(|field| format!("HostConfig.{field}")))
@@ -174,7 +164,6 @@ fn understood(field: &str, given: &Given<'_>) -> bool {
 /// Words say more than the name of the field.
 fn with_value(field: String, host: &HostConfig) -> String {
     let value = match field.as_str() {
-        "HostConfig.RestartPolicy.Name" => &host.restart_policy.name,
         "HostConfig.UsernsMode" => &host.userns_mode,
         _ => return field,
     };

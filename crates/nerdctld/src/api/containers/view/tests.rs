@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use engine::containers::health_check::{Health, HealthStatus};
+use engine::containers::restart_policy::RestartPolicy;
+use engine::containers::spec::upkeep::Upkeep;
 use engine::containers::{Endpoint, LogSource, Owner, Port, ProcessDetails};
 use serde_json::{Value, json};
 
@@ -60,6 +63,8 @@ fn container(phase: Phase) -> Container {
         open_stdin: false,
         stdin_once: false,
         auto_remove: false,
+        upkeep: Upkeep::default(),
+        health_on_record: None,
         restart_count: 0,
         state_dir: Some(PathBuf::from("/state")),
         snapshotter: "overlayfs".to_owned(),
@@ -96,7 +101,7 @@ fn details(container: Container) -> ContainerDetails {
         log_options: BTreeMap::new(),
         volumes: Vec::new(),
         exposed_ports: vec!["443/tcp".to_owned()],
-        restart_policy: "on-failure:3".to_owned(),
+        health_log: Vec::new(),
         resources: engine::containers::spec::confinement::Resources::default(),
         host_parts: engine::containers::HostParts::default(),
         apparmor_profile: String::new(),
@@ -149,6 +154,22 @@ fn the_words_of_every_state() {
 }
 
 #[test]
+fn health_shows_once_it_is_checked() {
+    let mut checked = container(Phase::Running);
+    assert_eq!(inspected(&details(checked.clone()))["State"].get("Health"), None);
+    assert_eq!(listed(&checked)["Health"]["Status"], "none");
+    checked.state.health = Some(Health { status: HealthStatus::Unstarted, failing_streak: 0 });
+    assert_eq!(inspected(&details(checked.clone()))["State"].get("Health"), None);
+    checked.state.health = Some(Health { status: HealthStatus::Healthy, failing_streak: 1 });
+    assert_eq!(
+        inspected(&details(checked.clone()))["State"]["Health"],
+        json!({"Status": "healthy", "FailingStreak": 1, "Log": []})
+    );
+    assert_eq!(listed(&checked)["Status"], "Up 15 seconds (healthy)");
+    assert_eq!(listed(&checked)["Health"], json!({"Status": "healthy", "FailingStreak": 1}));
+}
+
+#[test]
 fn what_is_stopped_has_networks_and_no_ports() {
     let shown = listed(&container(Phase::Exited));
     assert_eq!(shown["Ports"], json!([]));
@@ -176,6 +197,7 @@ fn a_container_of_somebody_else_has_every_part() {
     nameless.endpoints.clear();
     nameless.network_mode = "host".to_owned();
     nameless.state.started_at = None;
+    nameless.upkeep.restart = RestartPolicy::from_label("on-failure:3");
     let shown = inspected(&details(nameless));
     assert_eq!(shown["Name"], "/0123456789ab");
     assert_eq!(shown["Config"]["Cmd"], json!(["nginx", "-g", "daemon off;"]));

@@ -125,13 +125,8 @@ fn defaults_spelled_out_are_no_wishes() {
 #[test]
 fn wishes_are_named_with_what_tells_more() {
     for (body, expected) in [
-        (
-            json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}),
-            "HostConfig.RestartPolicy.Name \"always\"",
-        ),
         (json!({"hostconfig": {"cgroup": "container:x"}}), "HostConfig.Cgroup"),
         (json!({"HostConfig": {"UsernsMode": "private"}}), "HostConfig.UsernsMode \"private\""),
-        (json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test"),
         (
             json!({"NetworkingConfig": {"EndpointsConfig": {"mine": {}}}}),
             "NetworkingConfig.EndpointsConfig.mine",

@@ -1,0 +1,57 @@
+//! Removals that a crash interrupted: their mark is in the state directory.
+
+use names::ContainerId;
+
+use crate::{Engine, Error, Result};
+
+impl Engine {
+    /// End them.
+    pub(super) async fn finish_removals(&self) -> Result<usize> {
+        let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
+        let doing = "look for half-removed containers";
+        let marked = tokio::task::spawn_blocking(move || {
+            let ids = store.container_dirs(&namespace)?.into_iter();
+            let ids = ids.filter_map(|id| id.parse::<ContainerId>().ok());
+            let removal = |id: ContainerId| {
+                let volumes = store.state_dir(&namespace, &id).removal().ok().flatten()?;
+                Some((id, volumes))
+            };
+            Ok(ids.filter_map(removal).collect::<Vec<_>>())
+        });
+        let marked = marked.await.map_err(|error| Error::failed(doing, error))?;
+        let marked =
+            marked.map_err(|error: nerdctl_store::StoreError| Error::failed(doing, error))?;
+        let mut count = 0;
+        for (id, volumes) in marked {
+            match self.finish(&id, volumes).await {
+                Ok(()) => count += 1,
+                Err(error) => tracing::warn!(
+                    container = id.as_str(),
+                    error = error.message(),
+                    "a half-removed container could not be removed; the next start tries again"
+                ),
+            }
+        }
+        Ok(count)
+    }
+
+    async fn finish(&self, id: &ContainerId, volumes: bool) -> Result<()> {
+        let entry = self.inventory().now().get(id).cloned();
+        if let Some(entry) = entry {
+            return self.finish_removal(&entry.container, volumes).await;
+        }
+        // Its record has gone: what is left is in the store.
+        self.remove_streams(id).await;
+        let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
+        let doing = format!("remove the files of container {id}");
+        let id = id.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            let hosts = store.hosts(&namespace);
+            hosts.release(&id)?;
+            hosts.delete(&id)?;
+            store.state_dir(&namespace, &id).remove_all()
+        });
+        let removed = removed.await.map_err(|error| Error::failed(doing.clone(), error))?;
+        removed.map_err(|error| Error::failed(doing, error))
+    }
+}

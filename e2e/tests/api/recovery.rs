@@ -1,0 +1,325 @@
+//! The daemon killed at each step of create, start, stop, exit and remove, and started again: what was begun is finished or
+//! undone, and nothing is left behind.
+//!
+//! A debug build ends itself where `NERDCTLD_ABORT_AT` says (`engine::fault`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use e2e::sandbox::until;
+use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, tests, unique};
+use serde_json::{Value, json};
+
+use crate::interop;
+
+pub(crate) const TESTS: &[Test] = tests![
+    a_kill_in_a_removal.ours_only(),
+    a_kill_in_a_start.ours_only().slow(),
+    a_kill_in_a_stop.ours_only().slow(),
+    a_kill_at_an_exit.ours_only().slow(),
+    a_kill_in_a_creation.ours_only().slow(),
+    what_nerdctl_removed_leaves_nothing.ours_only().slow(),
+    a_failed_start_is_remembered.ours_only(),
+];
+
+/// How long the repair of a start may take.
+const REPAIR: Duration = Duration::from_secs(30);
+
+/// A container on the bridge; its id.
+fn create(api: &Api, name: &str, script: &str) -> Result<String> {
+    api.have(e2e::api::BUSYBOX)?;
+    let body = json!({"Image": e2e::api::BUSYBOX, "Cmd": ["sh", "-c", script]});
+    let made = api.post_json(&format!("/containers/create?name={name}"), &body)?;
+    let id = made.expect(201)?.json()?["Id"].as_str().context("no Id")?.to_owned();
+    Ok(id)
+}
+
+const IDLE: &str = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+
+/// Starts a container that runs [`IDLE`] and waits until it listens for signals.
+fn start(api: &Api, id: &str) -> Result<()> {
+    api.post(&format!("/containers/{id}/start"))?.expect(204)?;
+    until_ready(api, id, 1)
+}
+
+/// Waits for the `count`th run to listen.
+fn until_ready(api: &Api, id: &str, count: usize) -> Result<()> {
+    until(REPAIR, "its first words", || {
+        let logs = api.get(&format!("/containers/{id}/logs?stdout=1"));
+        logs.is_ok_and(|logs| logs.text().matches("ready").count() >= count)
+    })
+}
+
+/// Everything that a container leaves on a host.
+fn traces(host: &Host) -> Result<BTreeSet<String>> {
+    let mut seen = interop::traces(host)?;
+    let sandbox = host.sandbox()?;
+    let run = interop::files_below(&sandbox.inside("/run/nerdctld"));
+    seen.extend(
+        run.into_iter()
+            .filter(|name| !name.ends_with("boot-id") && !name.ends_with("daemons"))
+            .map(|name| format!("run: {name}")),
+    );
+    seen.extend(
+        host.ctr(&["snapshots", "ls"])?
+            .lines()
+            .filter(|line| line.contains("Active"))
+            .map(|line| format!("snapshot: {line}")),
+    );
+    let is_ours = |word: &String| word.contains("containerd-shim") || word == "io-monitor";
+    for process in sandbox.processes() {
+        if process.arguments.iter().any(is_ours) {
+            seen.insert(format!("process: {}", process.arguments.join(" ")));
+        }
+    }
+    let groups = sandbox.inside("/sys/fs/cgroup");
+    for hierarchy in std::fs::read_dir(groups).into_iter().flatten().flatten() {
+        let containers = hierarchy.path().join(host.namespace());
+        for group in std::fs::read_dir(containers).into_iter().flatten().flatten() {
+            if group.file_type().is_ok_and(|kind| kind.is_dir()) {
+                seen.insert(format!("cgroup: {}", group.file_name().to_string_lossy()));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn as_before(host: &Host, before: &BTreeSet<String>, limit: Duration) -> Result<()> {
+    let mut after = BTreeSet::new();
+    let same = until(limit, "as before", || {
+        after = traces(host).unwrap_or_default();
+        after == *before
+    });
+    same.with_context(|| {
+        format!(
+            "left: {:#?}, missing: {:#?}",
+            after.difference(before).collect::<Vec<_>>(),
+            before.difference(&after).collect::<Vec<_>>()
+        )
+    })
+}
+
+/// A host on which a first container has made what stays: the bridge, its chains, the network's file.
+fn on_a_used_host(
+    rig: &Rig,
+    work: impl FnOnce(&Host, &BTreeSet<String>) -> Result<()>,
+) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let id = create(&api, "first", "true")?;
+            api.post(&format!("/containers/{id}/start"))?.expect(204)?;
+            api.post(&format!("/containers/{id}/wait"))?.expect(200)?;
+            api.delete(&format!("/containers/{id}"))?.expect(204)?;
+            let mut before = BTreeSet::new();
+            until(REPAIR, "a quiet host", || {
+                before = traces(host).unwrap_or_default();
+                !before.iter().any(|trace| trace.starts_with("process: "))
+            })?;
+            work(host, &before)
+        },
+    )
+}
+
+/// Runs `operation` on a daemon that ends itself at `place`, then starts another one.
+fn killed_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<()> {
+    host.kill_daemon()?;
+    host.start_daemon_with(&[("NERDCTLD_ABORT_AT", place)])?;
+    operation(&host.api());
+    let ended = until(REPAIR, "the daemon's end", || !host.api().answers());
+    ended.with_context(|| format!("it does not come by {place}"))?;
+    // It has ended; this waits for it.
+    let _ = host.kill_daemon();
+    host.start_daemon()
+}
+
+fn state(api: &Api, id: &str) -> Result<Value> {
+    Ok(api.get_json(&format!("/containers/{id}/json"))?["State"].clone())
+}
+
+fn is_gone(api: &Api, id: &str) -> bool {
+    api.get(&format!("/containers/{id}/json")).is_ok_and(|answer| answer.status() == 404)
+}
+
+fn remove(api: &Api, id: &str) -> Result<()> {
+    api.delete(&format!("/containers/{id}?force=1"))?.expect(204)?;
+    Ok(())
+}
+
+fn a_kill_in_a_removal(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        for place in [
+            "remove.marked",
+            "remove.task",
+            "remove.networks",
+            "remove.snapshot",
+            "remove.name",
+            "remove.record",
+        ] {
+            let name = unique("gone");
+            let id = create(&api, &name, IDLE)?;
+            start(&api, &id)?;
+            killed_at(host, place, |api| drop(api.delete(&format!("/containers/{id}?force=1"))))?;
+            until(REPAIR, "the end of the removal", || is_gone(&api, &id))
+                .with_context(|| place.to_owned())?;
+            as_before(host, before, REPAIR).with_context(|| place.to_owned())?;
+            let again = create(&api, &name, "true").context("its name is taken")?;
+            remove(&api, &again)?;
+        }
+        // The end of the run was wanted, the removal had not begun.
+        let id = create(&api, &unique("kept"), IDLE)?;
+        start(&api, &id)?;
+        killed_at(host, "remove.killed", |api| {
+            drop(api.delete(&format!("/containers/{id}?force=1")));
+        })?;
+        let state = state(&api, &id)?;
+        ensure!(state["Status"] == "exited" && state["ExitCode"] == 137, "{state}");
+        remove(&api, &id)?;
+        as_before(host, before, REPAIR)
+    })
+}
+
+fn a_kill_in_a_start(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        let starts = ["start.monitor", "start.task", "start.process", "start.armed"];
+        for (place, runs) in starts.into_iter().zip([false, false, true, true]) {
+            for ran in [false, true] {
+                let doing = || format!("{place}, ran before: {ran}");
+                let id = create(&api, &unique("start"), IDLE)?;
+                let path = format!("/containers/{id}");
+                if ran {
+                    start(&api, &id)?;
+                    api.post(&format!("{path}/stop"))?.expect(204)?;
+                }
+                killed_at(host, place, |api| drop(api.post(&format!("{path}/start"))))?;
+                let expected = match (runs, ran) {
+                    (true, _) => "running",
+                    (false, true) => "exited",
+                    (false, false) => "created",
+                };
+                let seen = state(&api, &id)?;
+                ensure!(seen["Status"] == expected, "{}: {seen}", doing());
+                ensure!(runs || !ran || seen["ExitCode"] == 5, "{}: {seen}", doing());
+                let status = if runs { 304 } else { 204 };
+                until(REPAIR, "the repair", || {
+                    api.post(&format!("{path}/start")).is_ok_and(|answer| answer.status() == status)
+                })
+                .with_context(doing)?;
+                let networks = api.get_json(&format!("{path}/json"))?["NetworkSettings"].clone();
+                let address = networks["Networks"]["bridge"]["IPAddress"].as_str();
+                ensure!(address.is_some_and(|text| !text.is_empty()), "{}: {networks}", doing());
+                until_ready(&api, &id, usize::from(ran) + 1)?;
+                api.post(&format!("{path}/stop"))?.expect(204)?;
+                ensure!(state(&api, &id)?["ExitCode"] == 5, "{}", doing());
+                remove(&api, &id)?;
+                as_before(host, before, REPAIR).with_context(doing)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn a_kill_in_a_stop(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        for place in ["stop.wanted", "stop.signalled"] {
+            let id = create(&api, &unique("stop"), IDLE)?;
+            start(&api, &id)?;
+            killed_at(host, place, |api| drop(api.post(&format!("/containers/{id}/stop"))))?;
+            if place == "stop.wanted" {
+                ensure!(state(&api, &id)?["Status"] == "running");
+                api.post(&format!("/containers/{id}/stop"))?.expect(204)?;
+            }
+            until(REPAIR, "its end", || {
+                state(&api, &id).is_ok_and(|state| state["Status"] == "exited")
+            })?;
+            ensure!(state(&api, &id)?["ExitCode"] == 5, "{place}");
+            remove(&api, &id)?;
+            as_before(host, before, REPAIR).with_context(|| place.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+fn a_kill_at_an_exit(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        for place in ["exit.recorded", "exit.told"] {
+            let id = create(&api, &unique("exit"), "echo last words; exit 7")?;
+            killed_at(host, place, |api| drop(api.post(&format!("/containers/{id}/start"))))?;
+            let seen = state(&api, &id)?;
+            ensure!(seen["Status"] == "exited" && seen["ExitCode"] == 7, "{place}: {seen}");
+            let logs = api.get(&format!("/containers/{id}/logs?stdout=1"))?.expect(200)?;
+            ensure!(logs.text().contains("last words"), "{place}");
+            remove(&api, &id)?;
+            as_before(host, before, REPAIR).with_context(|| place.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+fn a_kill_in_a_creation(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        for place in ["create.record", "create.name", "create.parts"] {
+            let name = unique("half");
+            killed_at(host, place, |api| drop(create(api, &name, "true")))?;
+            as_before(host, before, REPAIR).with_context(|| place.to_owned())?;
+            let id = create(&api, &name, "true").context("its name is taken")?;
+            remove(&api, &id)?;
+        }
+        let name = unique("whole");
+        killed_at(host, "create.ready", |api| drop(create(api, &name, "exit 3")))?;
+        api.post(&format!("/containers/{name}/start"))?.expect(204)?;
+        let code = api.post(&format!("/containers/{name}/wait"))?.expect(200)?.json()?;
+        ensure!(code["StatusCode"] == 3, "{code}");
+        remove(&api, &name)?;
+        as_before(host, before, REPAIR)
+    })
+}
+
+fn what_nerdctl_removed_leaves_nothing(rig: &Rig) -> Result<()> {
+    use e2e::runner::OrSkip as _;
+    e2e::peers::program("nerdctl", "nerdctl").or_skip()?;
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        let name = unique("theirs");
+        let id = create(&api, &name, IDLE)?;
+        api.post(&format!("/containers/{id}/start"))?.expect(204)?;
+        host.kill_daemon()?;
+        host.nerdctl(&["rm", "-f", &name])?;
+        host.start_daemon()?;
+        until(REPAIR, "the list without it", || is_gone(&api, &id))?;
+        as_before(host, before, REPAIR)
+    })
+}
+
+fn a_failed_start_is_remembered(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let container = api.create(json!({
+                "Cmd": ["/bin/busybox", "sh", "-c", "rm /bin/busybox; exit 3"],
+                "HostConfig": {"NetworkMode": "none"}
+            }))?;
+            container.start()?;
+            ensure!(container.wait()? == 3);
+            let first = container.inspect()?["State"].clone();
+            container.post("/start")?.expect_error(400)?;
+            let failed = container.inspect()?["State"].clone();
+            ensure!(failed["ExitCode"] == 127 && failed["Status"] == "exited", "{failed}");
+            host.kill_daemon()?;
+            host.start_daemon()?;
+            let found = container.inspect()?["State"].clone();
+            for key in ["Status", "ExitCode", "FinishedAt"] {
+                ensure!(found[key] == failed[key], "{key}: {failed} {found}");
+            }
+            ensure!(found["StartedAt"] == first["StartedAt"], "{first} {found}");
+            Ok(())
+        },
+    )
+}
