@@ -44,10 +44,7 @@ impl Engine {
                 return;
             }
         }
-        let run_dir = self.settings().run_dir.clone();
-        let cleared = tokio::task::spawn_blocking(move || crate::volumes::root::clear(&run_dir));
         for (what, outcome) in [
-            ("mounts of interrupted creations", Ok(cleared.await.unwrap_or(0))),
             ("half-made containers", self.remove_half_made(started).await),
             ("half-removed containers", self.finish_removals().await),
             ("ends of runs that nobody saw", self.work_on_ended().await),

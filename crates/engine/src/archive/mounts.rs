@@ -24,6 +24,7 @@ use rustix::mount::{
 use super::tree::{Tree, by_number, clean};
 use crate::oci::image_files::split_lower;
 use crate::random;
+use crate::volumes::subpath;
 
 /// Names of our places begin so; what a crash left is found by it.
 const PLACE: &str = "archive-";
@@ -50,6 +51,8 @@ pub(crate) struct Bind {
     /// In the container; may lead through the container's links.
     pub(crate) destination: PathBuf,
     pub(crate) read_only: bool,
+    /// A part of a volume, whose containers may have put links in the way: the volume's directory, and the path in it.
+    pub(crate) part: Option<(PathBuf, String)>,
 }
 
 /// Mounts `root` and what is bound into it. `run_dir` is where a place may be made for a moment.
@@ -289,7 +292,13 @@ impl Place {
     fn bind(&self, bind: &Bind) -> io::Result<()> {
         let tree = Tree::new(open_path(&self.root())?);
         let point = tree.follow(&bind.destination)?;
-        let mounted = clone_tree(&bind.source, true)?;
+        let mounted = match &bind.part {
+            None => clone_tree(&bind.source, true)?,
+            Some((volume, subpath)) => {
+                let found = subpath::find(volume, subpath)?;
+                clone_tree(&by_number(found.as_fd()), true)?
+            }
+        };
         let source = FileType::from_raw_mode(rustix::fs::fstat(&mounted)?.st_mode);
         if (source == FileType::Directory) != (point.kind() == FileType::Directory) {
             return Err(Errno::NOTDIR.into());

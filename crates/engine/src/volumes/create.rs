@@ -40,7 +40,7 @@ impl Engine {
             (volume_name(&spec.name)?, spec.labels)
         };
         check_driver(name.as_str(), &spec.driver)?;
-        check_options(name.as_str(), spec.options.keys().map(String::as_str).collect())?;
+        check_options(name.as_str(), &spec.options.keys().map(String::as_str).collect())?;
         let (volume, made) = self.make_volume(name, labels).await?;
         if made {
             self.tell_of_volume(&volume.name, "create");
@@ -85,7 +85,7 @@ pub(crate) fn check_driver(volume: &str, driver: &str) -> Result<()> {
 }
 
 /// dockerd mounts file systems of other kinds on the volume's directory; here a volume is a directory, and nothing else.
-fn check_options(volume: &str, options: BTreeSet<&str>) -> Result<()> {
+fn check_options(volume: &str, options: &BTreeSet<&str>) -> Result<()> {
     if let Some(unknown) = options.iter().find(|option| !OPTIONS.contains(option)) {
         let text = format!("create {volume}: invalid option: {unknown:?}");
         return Err(Error::InvalidParameter(text));
@@ -112,10 +112,10 @@ mod tests {
         );
         assert!(check_driver("data", "").is_ok() && check_driver("data", "local").is_ok());
         assert_eq!(
-            text(check_options("data", BTreeSet::from(["foo", "type"]))),
+            text(check_options("data", &BTreeSet::from(["foo", "type"]))),
             "create data: invalid option: \"foo\""
         );
-        assert!(text(check_options("data", BTreeSet::from(["type"]))).contains("not supported"));
+        assert!(text(check_options("data", &BTreeSet::from(["type"]))).contains("not supported"));
         assert_eq!(
             volume_name("x").unwrap_err().message(),
             "create x: volume name is too short, names should be at least two alphanumeric characters"

@@ -1,6 +1,6 @@
 //! List and inspect volumes: read from nerdctl's store, without its lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use names::VolumeName;
@@ -24,12 +24,12 @@ pub struct VolumeFilter {
     pub labels: Option<LabelMatcher>,
 }
 
+/// A volume's labels.
+type Labels = BTreeMap<String, String>;
+
 /// Decides whether labels match.
 #[derive(Clone)]
-pub struct LabelMatcher(
-    /// The decision.
-    pub Arc<dyn Fn(&std::collections::BTreeMap<String, String>) -> bool + Send + Sync>,
-);
+pub struct LabelMatcher(pub Arc<dyn Fn(&Labels) -> bool + Send + Sync>);
 
 impl std::fmt::Debug for LabelMatcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,7 +40,7 @@ impl std::fmt::Debug for LabelMatcher {
 impl VolumeFilter {
     /// Whether a volume passes all but `dangling`.
     pub(super) fn matches(&self, volume: &Volume) -> bool {
-        let none = std::collections::BTreeMap::new();
+        let none = Labels::new();
         let labels = volume.labels.as_ref().unwrap_or(&none);
         (self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == Volume::DRIVER))
             && self.name.as_ref().is_none_or(|name| (name.0)(&volume.name))

@@ -29,7 +29,11 @@ pub(crate) fn open(directory: &Path, subpath: &str) -> Result<OwnedFd> {
     })
 }
 
-fn find(directory: &Path, subpath: &str) -> std::result::Result<OwnedFd, Errno> {
+/// The same, in the system's words.
+///
+/// # Errors
+/// `XDEV` if the path leads out of the directory.
+pub(crate) fn find(directory: &Path, subpath: &str) -> std::result::Result<OwnedFd, Errno> {
     let handle = OFlags::PATH | OFlags::CLOEXEC;
     // The volume's own directory belongs to root alone on the host: it is no link.
     let base = rustix::fs::openat(

@@ -43,7 +43,7 @@ impl Layers {
     }
 
     fn bind(&self, destination: &str, read_only: bool) -> Bind {
-        Bind { source: self.path("volume"), destination: destination.into(), read_only }
+        Bind { source: self.path("volume"), destination: destination.into(), read_only, part: None }
     }
 
     /// `None`, with a word, where this machine does not let us mount.

@@ -68,8 +68,7 @@ impl Engine {
         }
         let filling = Filling {
             root,
-            below: self.settings().run_dir.clone(),
-            name: draft.id.to_string(),
+            run_dir: self.settings().run_dir.clone(),
             stop: self.supervisor().token().clone(),
         };
         let filled = tokio::task::spawn_blocking(move || filling.fill(&volumes)).await;
@@ -80,14 +79,13 @@ impl Engine {
 /// What is needed away from the runtime's threads.
 struct Filling {
     root: Vec<Mount>,
-    below: PathBuf,
-    name: String,
+    run_dir: PathBuf,
     stop: CancellationToken,
 }
 
 impl Filling {
     fn fill(&self, volumes: &[(NewVolume, PathBuf)]) -> Result<()> {
-        let root = RootDirectory::open(&self.root, &self.below, &self.name)
+        let root = RootDirectory::open(&self.root, &self.run_dir)
             .map_err(|error| Error::failed("look into the image for its volumes", error))?;
         for (volume, directory) in volumes {
             self.fill_one(&root, volume, directory)?;

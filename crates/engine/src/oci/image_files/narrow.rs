@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use containerd::Mount;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
@@ -52,8 +52,8 @@ pub(crate) fn narrow(mounts: &[Mount], subpath: &str) -> io::Result<Mount> {
     for _ in 0..MAX_LINKS {
         match merge(&layers, &parts)? {
             Merged::Link(at, target) => parts = follow(&parts, at, &target),
-            Merged::File(path) => return Ok(bind(path)),
-            Merged::Directories(directories) => return together(mount, directories),
+            Merged::File(path) => return Ok(bind(&path)),
+            Merged::Directories(directories) => return together(mount, &directories),
         }
     }
     Err(Errno::LOOP.into())
@@ -125,9 +125,9 @@ fn look(layer: &PathBuf, parts: &[OsString]) -> io::Result<InLayer> {
     Ok(InLayer::Directory { hides_below })
 }
 
-fn together(mount: &Mount, mut directories: Vec<PathBuf>) -> io::Result<Mount> {
-    if directories.len() == 1 {
-        return Ok(bind(directories.remove(0)));
+fn together(mount: &Mount, directories: &[PathBuf]) -> io::Result<Mount> {
+    if let [only] = directories {
+        return Ok(bind(only));
     }
     let text = |path: &PathBuf| {
         let escaped = path.to_str()?.replace('\\', "\\\\").replace(':', "\\:");
@@ -140,7 +140,7 @@ fn together(mount: &Mount, mut directories: Vec<PathBuf>) -> io::Result<Mount> {
     Ok(Mount { options, ..mount.clone() })
 }
 
-fn bind(path: PathBuf) -> Mount {
+fn bind(path: &Path) -> Mount {
     Mount {
         kind: "bind".to_owned(),
         source: path.display().to_string(),

@@ -100,8 +100,8 @@ mod tests {
     use super::*;
 
     fn lifted(minor: u16, mount: Value) -> Result<(Mount, Vec<String>), String> {
-        let host = json!({"Mounts": [mount], "VolumeDriver": "local"});
-        let body = json!({"Image": "i", "HostConfig": host});
+        let mut body = json!({"Image": "i", "HostConfig": {"VolumeDriver": "local"}});
+        body["HostConfig"]["Mounts"] = Value::Array(vec![mount]);
         let mut request: ContainerCreateRequest = decode::from_value(&body).unwrap();
         let warnings = create(ApiVersion::new(1, minor), &mut request, &body, true)
             .map_err(|refusal| refusal.to_string())?;
@@ -109,7 +109,9 @@ mod tests {
     }
 
     fn bind(options: Value) -> Value {
-        json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true, "BindOptions": options})
+        let mut mount = json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true});
+        mount["BindOptions"] = options;
+        mount
     }
 
     fn options(minor: u16, given: Value) -> BindOptions {

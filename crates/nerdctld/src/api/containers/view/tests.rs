@@ -236,7 +236,13 @@ fn what_a_client_sent_comes_back() {
     details.cmd = None;
     let shown = inspected(&details);
     assert_eq!(shown["Config"]["AttachStdout"], true);
-    assert_eq!((&shown["Config"]["Cmd"], &shown["Config"]["Volumes"]), (&Value::Null, &json!({})));
+    // An empty set of volumes is none, as in dockerd.
+    assert_eq!(
+        (&shown["Config"]["Cmd"], &shown["Config"]["Volumes"]),
+        (&Value::Null, &Value::Null)
+    );
+    details.volumes = vec!["/data".to_owned()];
+    assert_eq!(inspected(&details)["Config"]["Volumes"], json!({"/data": {}}));
     assert_eq!(shown["Config"]["WorkingDir"], "", "the root directory is nobody's choice");
     assert_eq!(
         (&shown["HostConfig"]["Dns"], &shown["HostConfig"]["AutoRemove"]),
