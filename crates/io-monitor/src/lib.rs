@@ -1,4 +1,4 @@
-//! One process per container that owns its output: FIFOs, json-file, attach clients.
+//! One process per container that owns its output: FIFOs, the log, attach clients.
 //!
 //! The same binary in another mode (`nerdctld io-monitor …`): the daemon starts one monitor per run of a container and
 //! forgets it. From then on the container's output, its log and its stdin do not depend on the daemon, which may be
@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  container ──► shim ──► FIFO out, err ──► monitor ──► <state>/<id>-json.log      (nerdctl's place and format)
-//!                     ◄── FIFO in      ◄──   │  ▲
+//!                     ◄── FIFO in      ◄──   │  ▲      └► journald, syslog                (as log-config.json says)
 //!                                            ▼  │ frames, over a Unix socket
 //!                                     attach clients (the daemon's attach requests)
 //! ```
@@ -33,9 +33,13 @@
 //!
 //! # What never stops the container
 //!
-//! A full disk, a vanished log directory, a client's nonsense. Lines that cannot be written are counted and, when writing
+//! A full disk, a vanished log directory, a syslog server that went away, a client's nonsense. Lines that cannot be written are counted and, when writing
 //! works again, the log says how many are missing ([`frames::Stats::lost_lines`]). A client that does not read holds the
 //! container back only for as long as it asked for when it attached (`AttachRequest::patience_ms`), then it is cut off.
+//!
+//! A journal or a syslog server that is there and does not read does hold it back, as Docker's mode `blocking` says: its
+//! lines stay in the FIFO. In mode `non-blocking` lines wait in a ring of at most `max-buffer-size`, and what does not fit is
+//! dropped and counted; that ring dies with a killed monitor.
 //!
 //! # End of stream, case by case
 //!

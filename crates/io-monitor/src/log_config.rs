@@ -145,7 +145,7 @@ impl Given<'_> {
                 compress: self.flag("compress").unwrap_or(true),
                 ..self.json_file(place, attributes)
             }),
-            Driver::Journald | Driver::Syslog => self.keeps_cache().then(|| JsonFileOptions {
+            Driver::Journald | Driver::Syslog => self.keeps_cache().then_some(JsonFileOptions {
                 path: place,
                 max_size: LOCAL_MAX_SIZE,
                 max_files: Some(LOCAL_MAX_FILES),
