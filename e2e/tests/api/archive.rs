@@ -34,6 +34,7 @@ pub(crate) const TESTS: &[Test] = tests![
     docker_cp_both_ways,
     docker_cp_with_pipes,
     export_has_all_but_what_is_mounted,
+    bind_mounts_are_part_of_it,
     paused_and_hung_containers_are_copied_from.ours_only(),
     volumes_of_nerdctl_are_seen.ours_only(),
     a_client_that_leaves_ends_the_work.ours_only(),
@@ -517,6 +518,37 @@ fn export_has_all_but_what_is_mounted(rig: &Rig) -> Result<()> {
     let stopped = api.get(&container.path("/export"))?.expect(200)?;
     ensure!(names(&stopped.body)?.contains(&"d/sub/hard".to_owned()));
     api.get("/containers/nobody/export")?.expect_error(404)?;
+    Ok(())
+}
+
+fn bind_mounts_are_part_of_it(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    let folder = host.root()?.join(unique("bound"));
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("from-the-host"), "hello")?;
+    let source = folder.display();
+    let mut body = script_body("sleep 1000");
+    body["HostConfig"]["Binds"] =
+        json!([format!("{source}:/not/there/yet"), format!("{source}:/ro:ro")]);
+    let container = host.api().create(body)?;
+    for state in ["created", "running", "exited"] {
+        match state {
+            "running" => container.start()?,
+            "exited" => {
+                container.post("/kill")?.expect(204)?;
+                container.wait()?;
+            }
+            _ => {}
+        }
+        ensure!(content(&container, "/ro/from-the-host")? == "hello", "{state}");
+        put(&container, "/not/there/yet", "", file(state, state))?.expect(200).context(state)?;
+        ensure!(std::fs::read_to_string(folder.join(state))? == state, "{state}");
+        let message = put(&container, "/ro", "", file("x", ""))?.expect_error(400)?;
+        ensure!(message == "mounted volume is marked read-only", "{state}: {message}");
+        let exported = names(&host.api().get(&container.path("/export"))?.expect(200)?.body)?;
+        ensure!(!exported.iter().any(|name| name.ends_with("from-the-host")), "{state}");
+    }
+    std::fs::remove_dir_all(folder)?;
     Ok(())
 }
 

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 const CHUNK: usize = 120 * 1024;
 /// Chunks under way.
 const CHUNKS: usize = 4;
+/// Pieces of a body under way: they are as small as a client sends them.
+const PIECES: usize = 16;
 
 /// Chunks of an archive; an error is its last item.
 pub type ByteStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -120,7 +122,7 @@ pub(crate) struct Feed(mpsc::Sender<io::Result<Option<Bytes>>>);
 impl Source {
     /// Both ends.
     pub(crate) fn new() -> (Feed, Self) {
-        let (sender, receiver) = mpsc::channel(CHUNKS);
+        let (sender, receiver) = mpsc::channel(PIECES);
         (Feed(sender), Self { receiver, current: Bytes::new(), ended: false })
     }
 }

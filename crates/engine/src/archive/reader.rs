@@ -10,7 +10,7 @@ use tar::{EntryType, Header};
 use super::sparse::{self, Segment};
 
 /// Block size.
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 /// Longest name, link or set of records (Go `archive/tar`, `maxSpecialFileSize`).
 const MAX_SPECIAL: u64 = 1024 * 1024;
 
@@ -40,6 +40,9 @@ impl From<io::Error> for ReadError {
     }
 }
 
+/// Key and value, of a PAX record or an extended attribute.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
 /// One entry; its content is read through the [`TarReader`].
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -53,7 +56,7 @@ pub(super) struct Entry {
     /// Seconds and nanoseconds since 1970.
     pub(super) modified: (i64, u32),
     pub(super) device: (u32, u32),
-    pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) attributes: Vec<Record>,
     /// Size of a sparse file, and where its content goes.
     pub(super) sparse: Option<(u64, Vec<Segment>)>,
 }
@@ -73,7 +76,7 @@ pub(super) struct TarReader<R> {
 pub(super) struct Said {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    records: Vec<(Vec<u8>, Vec<u8>)>,
+    records: Vec<Record>,
 }
 
 impl<R: Read> TarReader<R> {
@@ -99,7 +102,7 @@ impl<R: Read> TarReader<R> {
                 }
                 // What it says about all entries, Docker does not hear either.
                 EntryType::XGlobalHeader => self.begin(size),
-                _ => return self.entry(&header, size, said).map(Some),
+                _ => return self.entry(&header, size, &said).map(Some),
             }
         }
     }
@@ -111,7 +114,7 @@ impl<R: Read> TarReader<R> {
 
     /// The next block as a header; `None` at the end, be it marked or not.
     fn header(&mut self) -> Result<Option<Header>, ReadError> {
-        let mut block = [0; BLOCK as usize];
+        let mut block = [0; BLOCK];
         if !self.block(&mut block)? {
             return Ok(None);
         }
@@ -125,7 +128,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// A whole block; false if there is nothing at all.
-    fn block(&mut self, block: &mut [u8; BLOCK as usize]) -> Result<bool, ReadError> {
+    fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool, ReadError> {
         let mut filled = 0;
         while filled < block.len() {
             match self.input.read(&mut block[filled..]) {
@@ -142,7 +145,8 @@ impl<R: Read> TarReader<R> {
     /// From here on there are `size` bytes of content.
     fn begin(&mut self, size: u64) {
         self.left = size;
-        self.padding = (BLOCK - size % BLOCK) % BLOCK;
+        let block = BLOCK as u64;
+        self.padding = (block - size % block) % block;
     }
 
     fn skip_content(&mut self) -> Result<(), ReadError> {
@@ -170,7 +174,7 @@ impl<R: Read> TarReader<R> {
         Ok(bytes)
     }
 
-    fn entry(&mut self, header: &Header, size: u64, said: Said) -> Result<Entry, ReadError> {
+    fn entry(&mut self, header: &Header, size: u64, said: &Said) -> Result<Entry, ReadError> {
         let number = |key: &str, own: u64| match said.value(key.as_bytes()) {
             Some(value) => parse(value),
             None => Ok(own),
@@ -239,8 +243,8 @@ impl Said {
         Some(record.1.as_slice()).filter(|value| !value.is_empty())
     }
 
-    fn attributes(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let attribute = |(key, value): &(Vec<u8>, Vec<u8>)| {
+    fn attributes(&self) -> Vec<Record> {
+        let attribute = |(key, value): &Record| {
             Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()))
         };
         self.records.iter().filter_map(attribute).collect()
@@ -261,7 +265,7 @@ fn has_content(kind: EntryType) -> bool {
 }
 
 /// The sum of all bytes, those of the sum itself taken for blanks. Some old programs add signed bytes.
-fn checksum(block: &[u8; BLOCK as usize]) -> u32 {
+fn checksum(block: &[u8; BLOCK]) -> u32 {
     let blanks = 8 * u32::from(b' ');
     let rest = block[..148].iter().chain(&block[156..]);
     blanks + rest.map(|byte| u32::from(*byte)).sum::<u32>()
@@ -290,7 +294,7 @@ fn modified(header: &Header) -> Result<i64, ReadError> {
 }
 
 /// `LENGTH KEY=VALUE\n`, again and again. Values may contain anything.
-pub(super) fn parse_records(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+pub(super) fn parse_records(mut bytes: &[u8]) -> Result<Vec<Record>, ReadError> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let blank = bytes.iter().position(|byte| *byte == b' ').ok_or(ReadError::Header)?;
