@@ -148,7 +148,7 @@ pub enum Error {
     /// Start of a paused container.
     #[error("cannot start a paused container, try unpause instead")]
     StartPaused,
-    /// Another container whose namespace is joined cannot be joined; the class is the cause's.
+    /// Another container whose namespace is to be joined cannot be joined.
     #[error("failed to join {namespace} namespace")]
     JoinFailed {
         /// `PID`, `IPC`.
@@ -600,7 +600,6 @@ impl Error {
             Self::CannotKill { source, .. }
             | Self::CannotStop { source, .. }
             | Self::CannotUpdate { source, .. }
-            | Self::JoinFailed { source, .. }
             | Self::CannotRestart { source, .. }
             | Self::NetworkSetup { source }
             | Self::NewName { source } => source.class(),
@@ -611,7 +610,9 @@ impl Error {
             Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => {
                 Class::Unavailable
             }
-            Self::NoInit
+            // dockerd takes whatever goes wrong when it writes the spec at start for its own fault.
+            Self::JoinFailed { .. }
+            | Self::NoInit
             | Self::TooManyRequests(_)
             | Self::Networking { .. }
             | Self::JoinMissing { .. }

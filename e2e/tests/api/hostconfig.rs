@@ -1,7 +1,6 @@
 //! What of a host configuration becomes rights, namespaces, devices and limits: looked at from inside the container.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use e2e::api::BUSYBOX;
 use e2e::host::{Engine, Plan};
@@ -138,10 +137,8 @@ fn security_options_hold(rig: &Rig) -> Result<()> {
         ("a=b", "invalid --security-opt 2: \"a=b\""),
         ("no-new-privileges=maybe", "invalid --security-opt 2: \"no-new-privileges=maybe\""),
     ] {
-        let body =
-            json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"SecurityOpt": [option]}});
-        let message = api.post_json("/containers/create", &body)?.expect_error(400)?;
-        ensure!(message.contains(expected), "{message}");
+        // dockerd takes these for a mistake of its own (500).
+        ensure_refused(&api, json!({"SecurityOpt": [option]}), expected)?;
     }
     Ok(())
 }
@@ -197,7 +194,7 @@ fn groups_ulimits_and_score(rig: &Rig) -> Result<()> {
         Ok(container) => container.post("/start")?.text(),
         Err(error) => format!("{error:#}"),
     };
-    ensure!(message.contains("Unable to find group nobody-has-this-group"), "{message}");
+    ensure!(message.contains("unable to find group nobody-has-this-group"), "{message}");
     Ok(())
 }
 
@@ -357,8 +354,9 @@ fn ensure_refused(api: &Api, host: Value, words: &str) -> Result<()> {
 
 fn gpus_and_cdi_devices(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
-    let gpu = json!({"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]});
-    ensure_refused(&api, gpu, "could not select device driver \"\" with capabilities: [[gpu]]")?;
+    // Without a driver's name dockerd 29 says which vendors it looked for.
+    let gpu = json!({"DeviceRequests": [{"Driver": "x", "Count": -1, "Capabilities": [["gpu"]]}]});
+    ensure_refused(&api, gpu, "could not select device driver \"x\" with capabilities: [[gpu]]")?;
     let device =
         json!({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=none"]}]});
     ensure_refused(&api, device, "unresolvable CDI devices vendor.com/class=none")
@@ -580,21 +578,11 @@ fn older_versions_do_not_change_newer_limits(rig: &Rig) -> Result<()> {
 
 /// `linux.seccomp` of a running container, as its runtime was given it.
 fn filter_of(host: &Host, id: &str) -> Result<Value> {
-    let config = find(host.root()?, id, 8).context("no bundle")?;
-    let spec: Value = serde_json::from_slice(&std::fs::read(config)?)?;
+    let script = format!("cat $(find /run \"$PWD\" -path '*/{id}/config.json' | head -n 1)");
+    let sandbox = host.sandbox()?;
+    let config = sandbox.run(sandbox.command("sh").args(["-c", &script]))?;
+    let spec: Value = serde_json::from_str(&config).context("no bundle")?;
     Ok(spec["linux"]["seccomp"].clone())
-}
-
-/// `ID/config.json` somewhere below a folder.
-fn find(folder: &Path, id: &str, depth: u8) -> Option<PathBuf> {
-    let here = folder.join(id).join("config.json");
-    if here.exists() {
-        return Some(here);
-    }
-    let below = std::fs::read_dir(folder).ok()?.flatten();
-    let below =
-        below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && depth > 0);
-    below.into_iter().find_map(|entry| find(&entry.path(), id, depth - 1))
 }
 
 /// What is allowed, whatever the order and however it is grouped: each call with its conditions and its outcome.

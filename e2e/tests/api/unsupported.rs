@@ -89,6 +89,8 @@ const TAKEN: &[(&str, bool)] = &[
     ("HostConfig.BlkioDeviceReadIOps", true),
     ("HostConfig.BlkioDeviceWriteIOps", true),
     ("HostConfig.CpuPeriod", true),
+    ("HostConfig.CpuRealtimePeriod", true),
+    ("HostConfig.CpuRealtimeRuntime", true),
     ("HostConfig.CpuQuota", true),
     ("HostConfig.CpusetCpus", true),
     ("HostConfig.CpusetMems", true),

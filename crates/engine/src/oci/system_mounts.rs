@@ -40,7 +40,10 @@ fn one(mut mount: Mount, input: &SpecInput<'_>) -> Built<Option<Mount>> {
     let destination = mount.destination().to_string_lossy().into_owned();
     match (kind.as_str(), destination.as_str()) {
         ("tmpfs", "/dev/shm") if is_default_shm(&mount) => return shm(mount, input),
-        ("mqueue", "/dev/mqueue") if asked.namespaces.ipc == IpcMode::Host => {
+        // Without privileges there it cannot be mounted anew.
+        ("mqueue", "/dev/mqueue")
+            if asked.namespaces.ipc == IpcMode::Host && input.host.rootless =>
+        {
             return shared(Path::new("/dev/mqueue"), "/dev/mqueue").map(Some);
         }
         ("sysfs", "/sys") if asked.security.privileged => writable(&mut mount),

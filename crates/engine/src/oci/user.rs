@@ -83,7 +83,7 @@ impl Ids {
         Ok(ids)
     }
 
-    /// Add the groups that were asked for beyond the user's (moby/sys `user/user.go`, `GetAdditionalGroups`).
+    /// Add the groups that were asked for beyond the user's (moby `daemon/oci_linux.go`, `getUser`).
     pub(super) fn join(&mut self, asked: &[String], files: &ImageFiles) -> Result<()> {
         for group in asked {
             let found = groups(&files.group).find(|entry| entry.name == *group);
@@ -91,7 +91,7 @@ impl Ids {
                 Some(entry) => entry.gid,
                 None => number(group)?.ok_or_else(|| {
                     Error::InvalidParameter(format!(
-                        "Unable to find group {group}: no matching entries in group file"
+                        "unable to find group {group}: no matching entries in group file"
                     ))
                 })?,
             };
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(joined(&["44", "root", "777"]).unwrap(), [10, 44, 0, 777]);
         assert_eq!(
             joined(&["nobody"]).unwrap_err().to_string(),
-            "Unable to find group nobody: no matching entries in group file"
+            "unable to find group nobody: no matching entries in group file"
         );
         assert_eq!(
             joined(&["-1"]).unwrap_err().to_string(),

@@ -250,9 +250,9 @@ async fn bad_bodies_are_refused_and_change_nothing() {
         ("", b"{}", 400, "malformed Content-Type header (): mime: no media type"),
         (
             JSON,
-            br#"{"Image":"i","HostConfig":{"Privileged":true}}"#,
+            br#"{"Image":"i","HostConfig":{"Cgroup":"container:x"}}"#,
             501,
-            "HostConfig.Privileged is not supported by nerdctld",
+            "HostConfig.Cgroup is not supported by nerdctld",
         ),
     ] {
         let seen = edge.ask("POST", create, headers, body).await;

@@ -65,7 +65,7 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
                 namespace: "PID",
                 source: Box::new(Error::NotRunning(text("0123"))),
             },
-            409,
+            500,
             "failed to join PID namespace: container 0123 is not running",
         ),
         (
