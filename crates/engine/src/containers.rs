@@ -7,6 +7,7 @@ pub mod changes;
 pub mod commit;
 mod confine;
 pub mod create;
+pub mod exec;
 pub mod exit;
 pub mod export;
 pub mod health;

@@ -435,6 +435,43 @@ pub enum Error {
         kind: &'static str,
     },
 
+    // --- execs
+    /// Nothing to run.
+    #[error("No exec command specified")]
+    NoExecCommand,
+    /// No exec has this id, or not any more.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// Exec in a paused container.
+    #[error("Container {0} is paused, unpause the container before exec")]
+    ExecPaused(String),
+    /// Exec in a container in restart back-off.
+    #[error("Container {0} is restarting, wait until the container is running")]
+    ExecRestarting(String),
+    /// An exec is started once, and this one runs.
+    #[error("exec command {0} is already running")]
+    ExecIsRunning(String),
+    /// An exec is started once, and this one has ended.
+    #[error("exec command {0} has already run")]
+    ExecHasRun(String),
+    /// Bad detach keys on exec.
+    #[error("Invalid escape keys ({0}) provided")]
+    InvalidEscapeKeys(String),
+    /// The runtime refused to start the process.
+    #[error("{message}")]
+    ExecFailed {
+        /// The runtime's own words.
+        message: String,
+        /// 126, 127 or 128, as moby `daemon/errors.go` derives it from the text.
+        exit_code: u8,
+    },
+    /// Resize of an exec whose process is not there (any more).
+    #[error("exec process is not started")]
+    ExecNotStarted,
+    /// Resize of an exec that nobody starts.
+    #[error("timeout waiting for exec session ready")]
+    ExecNotReady,
+
     // --- images
     /// A reference that is not one.
     #[error("{0}")]
@@ -540,6 +577,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
             | Self::NoSuchImage(_)
             | Self::NoSuchPlatform { .. }
             | Self::PullAccessDenied { .. }
@@ -565,6 +603,10 @@ impl Error {
             | Self::InvalidParameter(_)
             | Self::NoSuchUser { .. }
             | Self::StartFailed { .. }
+            | Self::NoExecCommand
+            | Self::InvalidEscapeKeys(_)
+            | Self::ExecFailed { exit_code: 126 | 127, .. }
+            | Self::ExecNotStarted
             | Self::NoStreamSelected
             | Self::InvalidDetachKeys(_)
             | Self::NotADirectory(_)
@@ -587,6 +629,10 @@ impl Error {
             | Self::CannotJoin { .. }
             | Self::AttachPaused(_)
             | Self::AttachRestarting(_)
+            | Self::ExecPaused(_)
+            | Self::ExecRestarting(_)
+            | Self::ExecIsRunning(_)
+            | Self::ExecHasRun(_)
             | Self::CannotRemove { .. }
             | Self::RemovalInProgress(_)
             | Self::ManagedByKubernetes { .. }
@@ -622,6 +668,8 @@ impl Error {
             | Self::CannotPause { .. }
             | Self::CannotUnpause { .. }
             | Self::Top(_)
+            | Self::ExecFailed { .. }
+            | Self::ExecNotReady
             | Self::Failed { .. } => Class::Internal,
         }
     }

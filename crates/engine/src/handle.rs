@@ -10,6 +10,7 @@ use networking::Networks;
 use registry::Registry;
 
 use crate::cgroups::Hierarchies;
+use crate::containers::exec::Execs;
 use crate::containers::exit::Exits;
 use crate::containers::stats::Samplers;
 use crate::containers::streams::Streams;
@@ -76,6 +77,7 @@ struct Inner {
     inventory: Inventory,
     locks: Locks,
     exits: Exits,
+    execs: Execs,
     streams: Streams,
     hierarchies: Hierarchies,
     samplers: Samplers,
@@ -125,6 +127,7 @@ impl Engine {
                 inventory,
                 locks: Locks::default(),
                 exits: Exits::default(),
+                execs: Execs::default(),
                 streams: Streams::default(),
                 hierarchies: Hierarchies::of_this_host(),
                 samplers: Samplers::default(),
@@ -140,6 +143,7 @@ impl Engine {
         };
         engine.supervisor().spawn(engine.clone().react(reactions));
         engine.supervisor().spawn(engine.clone().repair_after_load());
+        engine.supervisor().spawn(engine.clone().sweep_execs());
         Ok(engine)
     }
 
@@ -202,6 +206,10 @@ impl Engine {
 
     pub(crate) fn exits(&self) -> &Exits {
         &self.inner.exits
+    }
+
+    pub(crate) fn execs(&self) -> &Execs {
+        &self.inner.execs
     }
 
     pub(crate) fn streams(&self) -> &Streams {

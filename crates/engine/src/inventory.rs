@@ -82,6 +82,8 @@ pub(crate) enum Happening {
     },
     /// containerd says that its first process ended; the engine has work to do before anybody hears of it.
     Exit { pid: u32, exit: Exit },
+    /// containerd says that a further process of it ended; ours are told by those who started them.
+    ExecExit { exec: String, exit: Exit },
 }
 
 impl Inventory {

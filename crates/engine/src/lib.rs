@@ -10,6 +10,7 @@
 //! | `pause_container`, `unpause_container`, `rename_container`, `prune_containers` | `containers/{pause,rename,prune}.rs` |
 //! | `attach_container`, `container_logs`, `resize_container`, `update_container` | `containers/{attach,logs,resize,update}.rs` |
 //! | `container_stats`, `container_top`, `container_changes` | `containers/{stats,top,changes}.rs` |
+//! | `create_exec`, `start_exec`, `exec_session`, `resize_exec`, `inspect_exec` | `containers/exec/<verb>.rs` |
 //! | `pull_image`, `list_images`, `inspect_image`, `remove_image`, `image_history`, `tag_image` | `images/<verb>.rs` |
 //! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
 //! | `list_networks`, `inspect_network` | `networks/<verb>.rs` |

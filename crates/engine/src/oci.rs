@@ -41,6 +41,10 @@ pub(crate) use resources::{limits, verify};
 pub use seccomp::{InvalidProfile, SeccompProfile};
 pub use user::ImageFiles;
 
+pub(crate) use effective::key as env_key;
+pub(crate) use process::override_env;
+pub(crate) use user::Ids;
+
 use crate::containers::ContainerSpec;
 use crate::containers::mounts::MountPlan;
 use crate::containers::spec::confinement::PidMode;
@@ -92,7 +96,7 @@ pub struct SpecInput<'a> {
 /// [`Error::NoSuchUser`] and [`Error::InvalidParameter`] for users and groups that the image does not have.
 pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Spec> {
     let asked = &input.container.confinement;
-    let mut ids = user::Ids::find(&input.effective.user, input.image_files)?;
+    let mut ids = Ids::find(&input.effective.user, input.image_files)?;
     ids.join(&asked.groups, input.image_files)?;
     let capabilities = capabilities::granted(&asked.security, input.host)?;
     build(input, &ids, capabilities).map_err(|source| {
@@ -100,7 +104,7 @@ pub fn runtime_spec(input: &SpecInput<'_>) -> Result<Spec> {
     })
 }
 
-fn build(input: &SpecInput<'_>, ids: &user::Ids, capabilities: Capabilities) -> Built<Spec> {
+fn build(input: &SpecInput<'_>, ids: &Ids, capabilities: Capabilities) -> Built<Spec> {
     let asked = &input.container.confinement;
     let mut root = Root::default();
     root.set_path(ROOT.into()).set_readonly(Some(asked.readonly_rootfs));

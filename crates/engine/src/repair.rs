@@ -51,6 +51,7 @@ impl Engine {
             ("tasks that were never started", self.delete_created_tasks().await),
             ("streams of runs that are over", self.remove_old_streams().await),
             ("restart policies of paused containers", self.release_held_restarts().await),
+            ("execs that nobody minds", self.adopt_execs().await),
             ("leases of ended operations", self.drop_leases(started).await),
             ("places for mounts", self.remove_left_places().await),
             ("restart policies", self.follow_policies().await),

@@ -28,6 +28,10 @@ use crate::{Error, MODE, monitor};
 /// How long a new monitor may take to open its files.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a monitor may take to greet or to answer. One that takes longer is stopped or stuck, and whoever waits for it
+/// must go on.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// The longest piece of stdin in one frame; small, so that one client's input does not hold the FIFO for long.
 const STDIN_PIECE: usize = 16 * 1024;
 
@@ -152,8 +156,13 @@ impl Monitor {
     /// Connect and hear its greeting.
     ///
     /// # Errors
-    /// [`Error::NotThere`] if nobody listens (the monitor has ended, or was killed and left its socket).
+    /// [`Error::NotThere`] if nobody listens (the monitor has ended, or was killed and left its socket);
+    /// [`Error::Silent`] if the greeting does not come.
     pub async fn connect(socket: &Path) -> Result<Self, Error> {
+        within(ANSWERS_WITHIN, socket, Self::greeted(socket)).await
+    }
+
+    async fn greeted(socket: &Path) -> Result<Self, Error> {
         let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 Error::NotThere { socket: socket.to_owned(), source }
@@ -208,11 +217,13 @@ impl Monitor {
     /// the FIFOs open. The monitor ends afterwards.
     ///
     /// # Errors
-    /// [`Error::Gone`] if the monitor dies before it is done. One that ended by itself *is* done.
+    /// [`Error::Gone`] if the monitor dies before it is done. One that ended by itself *is* done. [`Error::Silent`] if it is
+    /// not done long after the grace.
     pub async fn drain(&mut self, grace: Duration) -> Result<Drained, Error> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let request = serde_json::to_vec(&DrainRequest { grace_ms }).unwrap_or_default();
-        match self.ask(Kind::Drain, &request, Kind::Drained).await {
+        let limit = grace.saturating_add(ANSWERS_WITHIN);
+        match self.ask_within(limit, Kind::Drain, &request, Kind::Drained).await {
             Err(Error::Gone { .. }) if self.reader.ended.is_some() => {
                 let complete = self.reader.ended.unwrap_or_default().complete;
                 Ok(Drained { complete, lost_lines: 0 })
@@ -258,17 +269,44 @@ impl Monitor {
     where
         T: for<'de> serde::Deserialize<'de>,
     {
-        // A monitor that has ended does not read any more; what it said before is still to be read.
-        let _ = self.writer.write_all(&frames::raw(request, payload)).await;
-        loop {
-            let Some(frame) = self.reader.next().await? else {
-                return Err(self.reader.gone());
-            };
-            if frame.kind == reply {
-                return self.reader.json(&frame);
-            }
-        }
+        self.ask_within(ANSWERS_WITHIN, request, payload, reply).await
     }
+
+    async fn ask_within<T>(
+        &mut self,
+        limit: Duration,
+        request: Kind,
+        payload: &[u8],
+        reply: Kind,
+    ) -> Result<T, Error>
+    where
+        T: for<'de> serde::Deserialize<'de>,
+    {
+        let socket = self.reader.socket.clone();
+        within(limit, &socket, async {
+            // A monitor that has ended does not read any more; what it said before is still to be read.
+            let _ = self.writer.write_all(&frames::raw(request, payload)).await;
+            loop {
+                let Some(frame) = self.reader.next().await? else {
+                    return Err(self.reader.gone());
+                };
+                if frame.kind == reply {
+                    return self.reader.json(&frame);
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Wait for an answer, but not for ever.
+async fn within<T>(
+    limit: Duration,
+    socket: &Path,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answered = tokio::time::timeout(limit, answer).await;
+    answered.unwrap_or_else(|_| Err(Error::Silent { socket: socket.to_owned() }))
 }
 
 /// Drain the monitor behind `socket`, as [`Monitor::drain`]; `None` if there is none: then it is done already.

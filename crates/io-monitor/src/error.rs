@@ -46,6 +46,12 @@ pub enum Error {
         /// Container id.
         container: String,
     },
+    /// The monitor is there and says nothing: it is stopped or stuck.
+    #[error("the I/O monitor behind {} does not answer", socket.display())]
+    Silent {
+        /// Where.
+        socket: PathBuf,
+    },
     /// The other side does not speak the protocol of [`crate::frames`].
     #[error("the I/O monitor's socket {} said something that is no frame: {what}", socket.display())]
     Protocol {

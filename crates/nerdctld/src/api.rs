@@ -18,6 +18,7 @@ mod compat;
 mod containers;
 mod error;
 mod events;
+mod exec;
 mod images;
 mod networks;
 pub(crate) mod reply;
@@ -140,17 +141,22 @@ impl Api {
             Err(refusal @ Refusal::PageNotFound) => refuse(refusal.into()),
             Err(refusal) => self.with_api_headers(refuse(refusal.into())),
             Ok(routed) => {
+                connection.may_be_taken(routed.found.route.hijacks);
                 self.with_api_headers(self.handle(routed, head, &body, &connection).await)
             }
         };
         let reply = settle(reply, body).await;
+        if !matches!(reply.content, Content::Hijack(_)) {
+            connection.may_be_taken(false);
+        }
         tracing::debug!(
             status = reply.status.as_u16(),
             took_us = began.elapsed().as_micros(),
             "answered"
         );
         match reply.content {
-            Content::Hijack(hijack) => {
+            Content::Hijack(mut hijack) => {
+                hijack.set_headers(&reply.headers);
                 connection.hijack(hijack);
                 std::future::pending().await
             }

@@ -7,16 +7,21 @@
 //! `hijackServer`). Requests before it on the same connection are ordinary.
 //!
 //! *A client that goes* cancels its plain request: hyper sees the end of input and drops the handler's future. A hijacked
-//! client that closes only its writing side has just finished its stdin; it keeps getting output.
+//! client that closes only its writing side has just finished its stdin; it keeps getting output. So while a handler may
+//! still take the connection, the end of input is kept from hyper ([`socket`]): clients without stdin send their request
+//! and close that side at once.
 //!
 //! *HTTP/2*: a client that opens with the HTTP/2 preface is told `HTTP_1_1_REQUIRED` in HTTP/2's own terms. No Docker
 //! client does that but BuildKit's direct gRPC, which is not served yet.
 
 mod hijack;
+mod socket;
+pub(crate) mod websocket;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -32,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::reply::ReplyBody;
 pub(crate) use hijack::{Hijack, HijackHead};
+use socket::Socket;
 
 /// A request's head must arrive within this time, and an idle connection is closed after it (moby
 /// `daemon/command/daemon.go`: `ReadHeaderTimeout`).
@@ -45,6 +51,7 @@ const LONGEST_HEAD: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Handle {
     crowded: bool,
+    may_be_taken: AtomicBool,
     hijack: Mutex<Option<Hijack>>,
 }
 
@@ -52,6 +59,11 @@ impl Handle {
     /// Too many connections: only pings are answered.
     pub(crate) fn crowded(&self) -> bool {
         self.crowded
+    }
+
+    /// Whether the answer that is being made may ask for the connection.
+    pub(crate) fn may_be_taken(&self, may: bool) {
+        self.may_be_taken.store(may, Ordering::Relaxed);
     }
 
     /// Ask for the raw connection. The answer that hyper waits for must then never come: the caller stays pending.
@@ -76,7 +88,8 @@ where
     F: Fn(Request<Incoming>, Arc<Handle>) -> Fut,
     Fut: Future<Output = Response<ReplyBody>> + Send + 'static,
 {
-    let handle = Arc::new(Handle { crowded, hijack: Mutex::default() });
+    let handle = Arc::new(Handle { crowded, ..Handle::default() });
+    let stream = Socket::new(stream, Arc::clone(&handle));
     let service = service_fn(|request| {
         let response = respond(request, Arc::clone(&handle));
         begun(Box::pin(async move { Ok(response.await) }))
@@ -106,7 +119,7 @@ where
     .await;
 
     let parts = connection.into_parts();
-    let stream = parts.io.into_inner();
+    let stream = parts.io.into_inner().into_inner();
     match ended {
         Ended::Closed(outcome) => close(stream, &parts.read_buf, outcome).await,
         Ended::Hijacked(hijack) => {

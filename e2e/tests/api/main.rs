@@ -15,6 +15,7 @@
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
+//! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `networks` | networks as they are shown; names, hosts, addresses; another container's network |
@@ -40,6 +41,7 @@ mod commit;
 mod containers;
 mod create;
 mod events;
+mod exec;
 mod health;
 mod hostconfig;
 mod images;
@@ -60,6 +62,7 @@ mod startup;
 mod system;
 mod unsupported;
 mod versions;
+mod websocket;
 
 fn main() -> ExitCode {
     e2e::runner::run(&[
@@ -80,6 +83,8 @@ fn main() -> ExitCode {
         archive::TESTS,
         mounts::TESTS,
         commit::TESTS,
+        exec::TESTS,
+        websocket::TESTS,
         lists::TESTS,
         events::TESTS,
         ports::TESTS,

@@ -27,6 +27,7 @@
 //! pipe (`docker run … | less`), and as dockerd does with every client. One that came later is cut off after five seconds
 //! without progress.
 
+pub(in crate::containers) mod client;
 mod keys;
 mod session;
 

@@ -115,6 +115,9 @@ impl Engine {
                     let worked_on = self.clone().ended(id, Run::Process(pid), exit);
                     self.supervisor().spawn_operation(worked_on);
                 }
+                Reaction::ExecExit { container, exec, exit } => {
+                    self.tell_foreign_exec(&container, &exec, exit);
+                }
             }
         }
     }

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use super::remove::RemoveOptions;
 use super::restarts::Starter;
 use super::state::Fact;
-use super::streams::monitor_answers;
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result, fault};
@@ -111,11 +110,12 @@ impl Engine {
                 return Err(error);
             }
             // The shim has its ends: from now on their end is the end of output.
-            let stdin = match monitor_answers(container, monitor.started()).await {
+            let stdin = match monitor.started().await {
                 Ok(stdin) => stdin,
                 Err(error) => {
                     self.delete_unstarted(container).await;
-                    return Err(error);
+                    let doing = format!("talk to the I/O monitor of container {}", container.id);
+                    return Err(Error::failed(doing, error));
                 }
             };
             self.run_task(container, starter).await?;

@@ -21,10 +21,6 @@ use crate::{Engine, Error, Result};
 /// A monitor that cannot be started again is tried so often, once a second, before the container is left without.
 const RESPAWNS: u32 = 30;
 
-/// How long a monitor may take to answer. One that takes longer is stopped or stuck, and its container must still be able to
-/// end.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-
 /// Orders starts and replacements of monitors, one container at a time.
 #[derive(Debug, Default)]
 pub struct Streams {
@@ -77,7 +73,7 @@ impl Engine {
         let id = &container.id;
         let paths = self.stream_paths(id);
         let _turn = self.streams().locks.lock(id).await;
-        if let Ok(monitor) = monitor_answers(container, Monitor::connect(&paths.socket)).await
+        if let Ok(monitor) = Monitor::connect(&paths.socket).await
             && !monitor.hello().started
             && !monitor.hello().ended
         {
@@ -95,7 +91,7 @@ impl Engine {
                 return Err(error);
             }
         }
-        let monitor = monitor_answers(container, Monitor::connect(&paths.socket)).await?;
+        let monitor = Monitor::connect(&paths.socket).await.map_err(failed)?;
         Ok((monitor, made))
     }
 
@@ -117,7 +113,14 @@ impl Engine {
         });
         let mut tries = 0;
         while tries < RESPAWNS {
-            if let Ok(mut monitor) = Monitor::connect(&paths.socket).await {
+            let connected = Monitor::connect(&paths.socket).await;
+            if matches!(connected, Err(io_monitor::Error::Silent { .. }))
+                && self.still_runs(&container)
+            {
+                // It is there. Once somebody kills it, another one can take its place.
+                continue;
+            }
+            if let Ok(mut monitor) = connected {
                 match monitor.ended().await {
                     Ok(Some(_)) => return,
                     Ok(None) => tracing::warn!(
@@ -171,9 +174,9 @@ impl Engine {
         let paths = self.stream_paths(&container.id);
         let _turn = self.streams().locks.lock(&container.id).await;
         // One that does not answer is there.
-        match tokio::time::timeout(ANSWERS_WITHIN, Monitor::connect(&paths.socket)).await {
-            Ok(Ok(_)) | Err(_) => return Ok(true),
-            Ok(Err(_)) => {}
+        match Monitor::connect(&paths.socket).await {
+            Ok(_) | Err(io_monitor::Error::Silent { .. }) => return Ok(true),
+            Err(_) => {}
         }
         let Some(dir) = paths.existing() else { return Ok(false) };
         self.spawn_monitor(container, dir, true).await?;
@@ -240,7 +243,7 @@ impl Engine {
         if let Err(error) = drained {
             tracing::warn!(
                 container = id.as_str(),
-                error,
+                %error,
                 "the last output of a container may be missing in its log"
             );
         }
@@ -266,24 +269,9 @@ impl Engine {
     }
 }
 
-/// Wait for a monitor's answer, for a while.
-pub(crate) async fn monitor_answers<T>(
-    container: &Container,
-    answer: impl Future<Output = std::result::Result<T, io_monitor::Error>>,
-) -> Result<T> {
-    let doing = || format!("talk to the I/O monitor of container {}", container.id);
-    match tokio::time::timeout(ANSWERS_WITHIN, answer).await {
-        Ok(answered) => answered.map_err(|error| Error::failed(doing(), error)),
-        Err(elapsed) => Err(Error::failed(doing(), elapsed)),
-    }
-}
-
 /// Have the monitor behind `socket` write everything into the log and end. `false`: there is none.
-async fn drain(socket: &Path, grace: Duration) -> std::result::Result<bool, String> {
-    match tokio::time::timeout(grace + ANSWERS_WITHIN, client::drain(socket, grace)).await {
-        Ok(drained) => drained.map(|drained| drained.is_some()).map_err(|error| error.to_string()),
-        Err(_) => Err("its I/O monitor does not answer".to_owned()),
-    }
+async fn drain(socket: &Path, grace: Duration) -> std::result::Result<bool, io_monitor::Error> {
+    client::drain(socket, grace).await.map(|drained| drained.is_some())
 }
 
 fn fifo_paths(dir: &Path, tty: bool, stdin: bool) -> FifoPaths {

@@ -75,6 +75,9 @@ impl Outlets {
             EventBody::TaskExit { container_id, exec_id: None, pid, exit } => {
                 self.tell(&container_id, false, Some(Happening::Exit { pid, exit })).await;
             }
+            EventBody::TaskExit { container_id, exec_id: Some(exec), exit, .. } => {
+                self.tell(&container_id, false, Some(Happening::ExecExit { exec, exit })).await;
+            }
             EventBody::TaskPaused { container_id } => {
                 self.tell_fact(&container_id, false, Fact::Paused).await;
             }

@@ -35,6 +35,15 @@ pub enum Reaction {
         /// How it ended.
         exit: Exit,
     },
+    /// containerd says that a further process of a container ended.
+    ExecExit {
+        /// The container.
+        container: Arc<Container>,
+        /// Id of the exec.
+        exec: String,
+        /// How it ended.
+        exit: Exit,
+    },
 }
 
 /// A container appeared or its state changed.
@@ -165,6 +174,11 @@ impl Owner {
                 let Some(live) = self.containers.get_mut(id) else { return };
                 live.exit = Some((pid, exit));
                 let _ = self.reactions.send(Reaction::Exit { id: id.clone(), pid, exit }).await;
+            }
+            Some(Happening::ExecExit { exec, exit }) => {
+                let Some(live) = self.containers.get(id) else { return };
+                let container = Arc::clone(&live.entry.container);
+                let _ = self.reactions.send(Reaction::ExecExit { container, exec, exit }).await;
             }
         }
     }

@@ -98,7 +98,7 @@ fn env(request: &[String], image: &[String]) -> Vec<String> {
 }
 
 /// `KEY` of `KEY=value`.
-pub(super) fn key(entry: &str) -> &str {
+pub(crate) fn key(entry: &str) -> &str {
     entry.split_once('=').map_or(entry, |(key, _)| key)
 }
 

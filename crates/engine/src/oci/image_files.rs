@@ -7,6 +7,7 @@
 pub(crate) mod detached;
 pub(crate) mod layers;
 mod narrow;
+mod running;
 
 pub(crate) use layers::split_lower;
 
@@ -74,6 +75,14 @@ impl Cache {
         }
         kept.push_back((key, files));
     }
+}
+
+/// The files below the root of a running container's process, as they are now.
+///
+/// # Errors
+/// Those of the file system; files that are not there are none.
+pub(crate) fn read_running(root: &OwnedFd) -> io::Result<ImageFiles> {
+    both(|path| running::open_file(root, path))
 }
 
 async fn read_through_view(

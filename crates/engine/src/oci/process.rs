@@ -68,7 +68,13 @@ fn env(configured: &[String], hostname: &str, tty: bool) -> Vec<String> {
     if tty {
         env.push("TERM=xterm".to_owned());
     }
-    for entry in configured {
+    override_env(&mut env, configured);
+    env
+}
+
+/// Put variables over others: `KEY=value` replaces or adds, a bare `KEY` takes away (moby `daemon/container/env.go`).
+pub(crate) fn override_env(env: &mut Vec<String>, overrides: &[String]) {
+    for entry in overrides {
         let known = env.iter().position(|own| key(own) == key(entry));
         match (entry.contains('='), known) {
             (true, Some(at)) => env[at].clone_from(entry),
@@ -79,7 +85,6 @@ fn env(configured: &[String], hostname: &str, tty: bool) -> Vec<String> {
             (false, None) => {}
         }
     }
-    env
 }
 
 #[cfg(test)]

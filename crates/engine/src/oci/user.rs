@@ -31,7 +31,7 @@ impl ImageFiles {
 
 /// Numbers of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     uid: u32,
     gid: u32,
     /// Further groups.
@@ -55,7 +55,7 @@ impl Ids {
     ///
     /// A number is never taken for a name, and need not be in the files. The groups that the files list the user in
     /// are its further groups, unless a group was asked for.
-    pub(super) fn find(asked: &str, files: &ImageFiles) -> Result<Self> {
+    pub(crate) fn find(asked: &str, files: &ImageFiles) -> Result<Self> {
         let (user, group) = asked.split_once(':').unwrap_or((asked, ""));
         let uid = number(user)?;
         let entry = passwd(&files.passwd).find(|entry| match uid {
@@ -104,7 +104,7 @@ impl Ids {
 
     /// For the spec. The own group comes first among the further ones: a process that could drop it from the list
     /// would get past files that deny that group (CVE-2022-36109).
-    pub(super) fn to_user(&self) -> Built<User> {
+    pub(crate) fn to_user(&self) -> Built<User> {
         let mut all = vec![self.gid];
         all.extend(self.groups.iter().copied().filter(|group| *group != self.gid));
         UserBuilder::default().uid(self.uid).gid(self.gid).additional_gids(all).build()

@@ -145,6 +145,9 @@ fn phase(word: &str) -> Option<Phase> {
 pub(in crate::api) async fn inspect(call: Call) -> Answer {
     let details = call.engine.inspect_container(call.parameter("id")).await?;
     let mut container = view::inspect(&details, call.engine.host());
+    let execs = call.engine.live_execs(&details.container);
+    container.exec_ids =
+        (!execs.is_empty()).then(|| execs.iter().map(ToString::to_string).collect());
     if call.query.flag("size") {
         let size = call.engine.container_size(&container.id).await?;
         container.size_rw = i64::try_from(size.read_write).ok();

@@ -94,6 +94,9 @@ pub(in crate::api) enum Refusal {
     /// A query parameter or body value that cannot be meant.
     #[error("{0}")]
     BadParameter(String),
+    /// `GET /containers/{id}/attach/ws` without a handshake of RFC 6455.
+    #[error("a WebSocket handshake of version 13 is expected")]
+    NoWebSocket,
     /// dockerd's container start refuses bodies (moby `container_routes.go`).
     #[error(
         "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
@@ -153,6 +156,7 @@ impl Refusal {
             | Self::BodyCut(_)
             | Self::Filter(_)
             | Self::BadParameter(_)
+            | Self::NoWebSocket
             | Self::StartWithBody => StatusCode::BAD_REQUEST,
             Self::NoSwarmManager
             | Self::NotInSwarm

@@ -2,13 +2,13 @@
 //!
 //! To add an endpoint, add a line; CONTRIBUTING.md has the runbook. The first line that matches wins, so fixed paths stand
 //! before patterns. `.finishes()` marks what changes something: it goes on when its client leaves. All others end with
-//! their client.
+//! their client. `.hijacks()` marks what may take the connection: a client that closes its side has not left it.
 
 use std::pin::Pin;
 
 use super::call::{Answer, Call};
 use super::version::ApiVersion;
-use super::{auth, containers, events, images, networks, system, unsupported, volumes};
+use super::{auth, containers, events, exec, images, networks, system, unsupported, volumes};
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -23,6 +23,8 @@ pub(in crate::api) struct Route {
     pub(in crate::api) handler: Handler,
     /// It goes on when its client leaves.
     pub(in crate::api) finishes: bool,
+    /// It may take the connection for itself.
+    pub(in crate::api) hijacks: bool,
     /// It answers even when there are too many connections.
     pub(in crate::api) vital: bool,
     /// First version that has it, where that is younger than the oldest served.
@@ -31,11 +33,24 @@ pub(in crate::api) struct Route {
 
 impl Route {
     const fn new(method: &'static str, pattern: &'static str, handler: Handler) -> Self {
-        Self { method, pattern, handler, finishes: false, vital: false, since: None }
+        Self {
+            method,
+            pattern,
+            handler,
+            finishes: false,
+            hijacks: false,
+            vital: false,
+            since: None,
+        }
     }
 
     const fn finishes(mut self) -> Self {
         self.finishes = true;
+        self
+    }
+
+    const fn hijacks(mut self) -> Self {
+        self.hijacks = true;
         self
     }
 
@@ -115,10 +130,10 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/containers/{id*}/rename",             |call| Box::pin(containers::rename(call))).finishes(),
     post  ("/containers/{id*}/pause",              |call| Box::pin(containers::pause(call))).finishes(),
     post  ("/containers/{id*}/unpause",            |call| Box::pin(containers::unpause(call))).finishes(),
-    get   ("/containers/{id*}/attach/ws",          |call| Box::pin(unsupported::not_built(call))),
-    post  ("/containers/{id*}/attach",             |call| Box::pin(containers::streams::attach(call))),
+    get   ("/containers/{id*}/attach/ws",          |call| Box::pin(containers::streams::attach_websocket(call))).hijacks(),
+    post  ("/containers/{id*}/attach",             |call| Box::pin(containers::streams::attach(call))).hijacks(),
     post  ("/containers/{id*}/wait",               |call| Box::pin(containers::wait(call))),
-    post  ("/containers/{id*}/exec",               |call| Box::pin(unsupported::not_built(call))),
+    post  ("/containers/{id*}/exec",               |call| Box::pin(exec::create(call))).finishes(),
     head  ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::stat(call))),
     get   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::read(call))),
     put   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::write(call))).finishes(),
@@ -126,9 +141,9 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     post  ("/commit",                              |call| Box::pin(containers::commit::commit(call))).finishes(),
 
     // Exec
-    post  ("/exec/{id*}/start",       |call| Box::pin(unsupported::not_built(call))),
-    post  ("/exec/{id*}/resize",      |call| Box::pin(unsupported::not_built(call))),
-    get   ("/exec/{id*}/json",        |call| Box::pin(unsupported::not_built(call))),
+    post  ("/exec/{id*}/start",       |call| Box::pin(exec::start(call))).finishes().hijacks(),
+    post  ("/exec/{id*}/resize",      |call| Box::pin(exec::resize(call))).finishes(),
+    get   ("/exec/{id*}/json",        |call| Box::pin(exec::inspect(call))),
 
     // Images
     get   ("/images/json",                 |call| Box::pin(images::list(call))),

@@ -5,9 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
+use http::header::{HeaderMap, HeaderName};
 use io_monitor::Duplex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tracing::Instrument as _;
+
+use super::websocket::Handshake;
 
 type Run = Box<dyn FnOnce(Duplex) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -24,6 +27,8 @@ pub(crate) enum HijackHead {
         /// Of the stream.
         content_type: &'static str,
     },
+    /// The request asked for a WebSocket (RFC 6455, section 4.2.2).
+    WebSocket(Handshake),
 }
 
 impl HijackHead {
@@ -31,16 +36,25 @@ impl HijackHead {
     pub(crate) fn content_type(&self) -> &'static str {
         match self {
             Self::Upgraded { content_type } | Self::Plain { content_type } => content_type,
+            Self::WebSocket(_) => "application/octet-stream",
         }
     }
 
     fn text(&self) -> String {
         match self {
             Self::Upgraded { content_type } => format!(
-                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
             ),
             Self::Plain { content_type } => {
-                format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n")
+                format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n")
+            }
+            Self::WebSocket(Handshake { accept, protocol }) => {
+                let protocol = protocol.as_ref().map_or(String::new(), |protocol| {
+                    format!("Sec-WebSocket-Protocol: {protocol}\r\n")
+                });
+                format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{protocol}"
+                )
             }
         }
     }
@@ -49,6 +63,9 @@ impl HijackHead {
 /// A wish for the raw connection: the head to write, and what to do then.
 pub(crate) struct Hijack {
     head: HijackHead,
+    /// Whether the headers of ordinary answers go behind those of the head.
+    shows_headers: bool,
+    headers: String,
     run: Run,
 }
 
@@ -66,12 +83,35 @@ impl Hijack {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let span = tracing::Span::current();
-        Self { head, run: Box::new(|stream| Box::pin(run(stream).instrument(span))) }
+        let run: Run = Box::new(|stream| Box::pin(run(stream).instrument(span)));
+        Self { head, shows_headers: false, headers: String::new(), run }
+    }
+
+    /// Show the headers of an ordinary answer as well: the start of an exec does, attach does not (moby
+    /// `daemon/server/router/container/exec.go`).
+    pub(crate) fn with_ordinary_headers(mut self) -> Self {
+        self.shows_headers = true;
+        self
+    }
+
+    /// What an ordinary answer's headers would be.
+    pub(crate) fn set_headers(&mut self, headers: &HeaderMap) {
+        if !self.shows_headers {
+            return;
+        }
+        let mut lines: Vec<String> = headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some(format!("{}: {}\r\n", title_case(name), value.to_str().ok()?))
+            })
+            .collect();
+        lines.sort_unstable();
+        self.headers = lines.concat();
     }
 
     /// The client asked to leave HTTP.
     pub(crate) fn upgrades(&self) -> bool {
-        matches!(self.head, HijackHead::Upgraded { .. })
+        !matches!(self.head, HijackHead::Plain { .. })
     }
 
     /// The same work on a request whose body is the input: then the head is an ordinary one and hyper writes it.
@@ -85,12 +125,22 @@ impl Hijack {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         // Flushed before anything else: the client starts its container only when it has seen the head.
-        if let Err(error) = stream.write_all(self.head.text().as_bytes()).await {
+        let head = format!("{}{}\r\n", self.head.text(), self.headers);
+        if let Err(error) = stream.write_all(head.as_bytes()).await {
             tracing::debug!(%error, "the client left before its stream began");
             return;
         }
         (self.run)(Duplex::new(Rewound { early, stream })).await;
     }
+}
+
+/// As Go writes names of headers: `Api-Version`.
+fn title_case(name: &HeaderName) -> String {
+    let word = |word: &str| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_ascii_uppercase() + rest
+    };
+    name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
 /// A stream that first gives back what was already read from it.

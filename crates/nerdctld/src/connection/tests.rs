@@ -11,12 +11,20 @@ use super::*;
 const RAW: &str = "application/vnd.docker.raw-stream";
 
 /// `/hijack` echoes raw bytes until the client closes its side, then says goodbye; anything else answers its path.
+/// Below `/slow`, after a while in which the connection may be taken.
 async fn respond(request: Request<Incoming>, handle: Arc<Handle>) -> Response<ReplyBody> {
+    if request.uri().path().starts_with("/slow") {
+        handle.may_be_taken(true);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if request.uri().path() != "/slow/hijack" {
+            handle.may_be_taken(false);
+        }
+    }
     if request.uri().path() == "/hang" {
         let _dropped = DropFlag;
         std::future::pending::<()>().await;
     }
-    if request.uri().path() == "/hijack" {
+    if request.uri().path().ends_with("/hijack") {
         let upgraded = request.headers().contains_key("upgrade");
         let head = if upgraded {
             HijackHead::Upgraded { content_type: RAW }
@@ -127,6 +135,25 @@ async fn a_client_that_leaves_cancels_its_request() {
         DROPPED.notified().await;
     };
     beside(server, script).await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_at_once_is_answered() {
+    for (path, head, end) in [
+        ("/slow/hijack", "HTTP/1.1 200 OK\r\n", "\r\n\r\ngoodbye"),
+        ("/slow/no", "HTTP/1.1 200 OK\r\n", "/slow/no"),
+    ] {
+        let (mut client, server) = connected(&CancellationToken::new());
+        let script = async move {
+            let request = format!("POST {path} HTTP/1.1\r\nHost: docker\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(head) && answer.ends_with(end), "{answer}");
+        };
+        beside(server, script).await;
+    }
 }
 
 #[tokio::test]

@@ -249,6 +249,31 @@ impl Daemon {
         Ok(took)
     }
 
+    fn exec_probe(&self, count: usize) -> Result<Probe<'_>> {
+        let container = self.api.create(json!({
+            "Image": BUSYBOX,
+            "Cmd": ["sleep", "100000"],
+            "HostConfig": host_config(Network::None),
+        }))?;
+        container.start()?;
+        Ok(Box::new(move || at_once(0..count, |_| Ok(vec![self.exec(&container)?]))))
+    }
+
+    fn exec(&self, container: &Container) -> Result<f64> {
+        let body = json!({"Cmd": ["true"], "AttachStdout": true, "AttachStderr": true});
+        let (took, ()) = timed(|| {
+            let made = self.api.post_json(&container.path("/exec"), &body)?.expect(201)?.json()?;
+            let id = made["Id"].as_str().context("exec without Id")?;
+            let start = self.api.request("POST", &format!("/exec/{id}/start"));
+            let (_, mut stream) = self.api.hijack(&start.json(&json!({})).upgrade("tcp"))?;
+            frames::all(&mut stream)?;
+            let seen = self.api.get_json(&format!("/exec/{id}/json"))?;
+            ensure!(seen["ExitCode"] == 0, "true ended with {}", seen["ExitCode"]);
+            Ok(())
+        })?;
+        Ok(took)
+    }
+
     /// A container that writes `bytes` in lines.
     fn writer(&self, bytes: usize) -> Result<Container> {
         self.api.create(json!({
@@ -334,6 +359,7 @@ impl Side for Daemon {
             Measure::Life { network, at_once: count } => {
                 Some(Box::new(move || at_once(0..count, |_| Ok(vec![self.life(network)?]))))
             }
+            Measure::Exec { at_once } => Some(self.exec_probe(at_once)?),
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)),
             Measure::LogRead(bytes) => Some(self.log_read_probe(bytes)?),
             Measure::Copy(way, bytes) => Some(copy::probe(&self.api, way, bytes)?),

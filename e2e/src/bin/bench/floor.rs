@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use containerd::containers::NewContainer;
-use containerd::tasks::CreateTask;
+use containerd::tasks::{CreateTask, ExecTask};
 use containerd::{Any, Client, Labels};
 use e2e::host::{Engine, NAMESPACE};
 use e2e::{Context, Result, ensure, unique};
@@ -153,6 +153,50 @@ impl Floor {
         }))
     }
 
+    /// A task that waits, for execs; it goes with the sandbox.
+    fn exec_probe(&self, count: usize) -> Result<Probe<'_>> {
+        let id = unique("exec");
+        self.runtime.block_on(self.create(&id, &["sleep", "100000"]))?;
+        self.runtime.block_on(async {
+            let rootfs = self.client.snapshotter(SNAPSHOTTER).mounts(&id).await?;
+            let container_id = id.clone();
+            self.client
+                .create_task(CreateTask { container_id, rootfs, ..CreateTask::default() })
+                .await?;
+            self.client.start_task(&id).await?;
+            Ok::<_, containerd::Error>(())
+        })?;
+        Ok(Box::new(move || {
+            at_once(0..count, |_| {
+                let (took, ()) = timed(|| self.runtime.block_on(self.exec(&id)))?;
+                Ok(vec![took])
+            })
+        }))
+    }
+
+    /// The calls of an exec of `true`, without streams.
+    async fn exec(&self, id: &str) -> Result<()> {
+        let exec_id = unique("true");
+        let record = self.client.get_container(id).await?;
+        let spec = record.spec.context("no spec")?;
+        let mut spec: Value = serde_json::from_slice(&spec.value).context("spec")?;
+        spec["process"]["args"] = json!(["true"]);
+        let exec = ExecTask {
+            container_id: id.into(),
+            exec_id: exec_id.clone(),
+            process: Any::oci_process(spec["process"].to_string()),
+            ..ExecTask::default()
+        };
+        self.client.exec(exec).await?;
+        let wait = self.client.wait(id, Some(&exec_id));
+        let (exit, started) = tokio::join!(wait, self.client.start_exec(id, &exec_id));
+        started?;
+        let status = exit?.status;
+        ensure!(status == 0, "true ended with {status}");
+        self.client.delete_process(id, &exec_id).await?;
+        Ok(())
+    }
+
     fn cni_probe(&self, command: CniCommand) -> Result<Probe<'_>> {
         let mut helper = Helper::start(self.ground.sandbox()?)?;
         Ok(Box::new(move || {
@@ -257,6 +301,7 @@ impl Side for Floor {
             Measure::Inspect(clients) => Some(self.inspect_probe(clients)?),
             Measure::Life { network, at_once } => Some(self.life_probe(network, at_once)?),
             Measure::Cni(command) => Some(self.cni_probe(command)?),
+            Measure::Exec { at_once } => Some(self.exec_probe(at_once)?),
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)?),
             Measure::Start(_)
             | Measure::Memory { .. }

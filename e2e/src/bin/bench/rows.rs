@@ -96,6 +96,11 @@ pub(crate) enum Measure {
         /// How many at once.
         at_once: usize,
     },
+    /// Create, start attached to its end, and inspect an exec of `true` in a running container.
+    Exec {
+        /// How many at once.
+        at_once: usize,
+    },
     /// From start to end of a container that writes this many bytes in lines of [`LINE`].
     LogWrite(usize),
     /// The log of such a container, read to its end.
@@ -182,6 +187,7 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
     rows.extend(looks(repeats));
+    rows.extend(execs(repeats));
     rows.extend(logs(repeats, log, if quick { 10 } else { 50 }));
     rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
     for &size in sizes {
@@ -297,6 +303,21 @@ fn looks(repeats: Repeats) -> Vec<Row> {
         repeat: repeats.requests(),
     })
     .into()
+}
+
+fn execs(repeats: Repeats) -> Vec<Row> {
+    let row = |at_once| {
+        let (suffix, words) = crowd(at_once);
+        Row {
+            name: format!("exec{suffix}"),
+            what: format!("create, start attached, inspect of an exec of `true`{words}"),
+            unit: Unit::Milliseconds,
+            measure: Measure::Exec { at_once },
+            containers: 0,
+            repeat: repeats.runs(),
+        }
+    };
+    vec![row(1), row(8)]
 }
 
 fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {

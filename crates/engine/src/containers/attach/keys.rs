@@ -15,6 +15,11 @@ impl DetachKeys {
         text.split(',').map(key).collect::<Option<Vec<u8>>>().map(Self)
     }
 
+    /// The keys as the bytes that a terminal sends.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Look for the sequence in a stream.
     pub(crate) fn scanner(self) -> Scanner {
         Scanner { keys: self.0, matched: 0 }

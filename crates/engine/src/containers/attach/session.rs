@@ -8,18 +8,16 @@ use io_monitor::Duplex;
 use io_monitor::client::{AttachEvent, AttachReader, AttachStdin, AttachStream};
 use io_monitor::frames::AttachRequest;
 use jiff::Timestamp;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::keys::{DetachKeys, Scanner};
+use super::client::{Input, Output, Step, Stop};
+use super::keys::DetachKeys;
 use super::{AttachOptions, Source, TRIES};
 use crate::containers::State;
-use crate::containers::logs::{LogBatch, LogOptions, OutputStream};
+use crate::containers::logs::{LogOptions, OutputStream};
 use crate::events::translate::container_event;
 use crate::inventory::Entry;
 use crate::{Engine, Result};
-
-/// What is read from the client in one go.
-const INPUT: usize = 16 * 1024;
 
 /// A registered client, before its connection is given to it.
 #[derive(Debug)]
@@ -29,21 +27,6 @@ pub struct AttachSession {
     options: AttachOptions,
     keys: DetachKeys,
     source: Source,
-}
-
-/// Why a stream stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    /// All output is sent.
-    Ended,
-    /// The client cannot be written to or read from any more, or was cut off.
-    ClientGone,
-    /// The client closed its side, and that means the end.
-    InputEnded,
-    /// The detach keys.
-    Detached,
-    /// The monitor is gone without having said that output has ended.
-    MonitorLost,
 }
 
 impl AttachSession {
@@ -71,7 +54,7 @@ impl AttachSession {
         E: Fn(OutputStream, &[u8], &mut Vec<u8>) + Send + Sync,
     {
         let (reader, writer) = client.into_halves();
-        let mut output = Output { writer, encode, buffer: Vec::new() };
+        let mut output = Output::new(writer, encode);
         if self.options.logs
             && let Err(stop) = self.replay(&mut output).await
         {
@@ -96,8 +79,7 @@ impl AttachSession {
             self.publish("detach");
         }
         tracing::debug!(container = self.id(), ?stop, "an attach ended");
-        // The client may be gone already.
-        let _ = output.writer.shutdown().await;
+        output.end().await;
     }
 
     fn id(&self) -> &str {
@@ -231,7 +213,7 @@ impl AttachSession {
         if !wanted {
             return input.discard().await;
         }
-        let stop = input.pump(&mut stdin).await;
+        let stop = pump(input, &mut stdin).await;
         if stop != Stop::InputEnded || !self.closes_stdin() {
             return stop;
         }
@@ -270,110 +252,18 @@ impl AttachSession {
     }
 }
 
-/// The client's receiving side.
-struct Output<W, E> {
-    writer: W,
-    encode: E,
-    buffer: Vec<u8>,
-}
-
-impl<W, E> Output<W, E>
-where
-    W: AsyncWrite + Unpin,
-    E: Fn(OutputStream, &[u8], &mut Vec<u8>),
-{
-    async fn send(&mut self, stream: OutputStream, bytes: &[u8]) -> Result<(), Stop> {
-        (self.encode)(stream, bytes, &mut self.buffer);
-        self.write().await
-    }
-
-    async fn send_batch(&mut self, batch: LogBatch) -> Result<(), Stop> {
-        for entry in batch {
-            (self.encode)(entry.stream, &entry.line, &mut self.buffer);
-        }
-        self.write().await
-    }
-
-    async fn write(&mut self) -> Result<(), Stop> {
-        let written = async {
-            self.writer.write_all(&self.buffer).await?;
-            self.writer.flush().await
-        };
-        let outcome = written.await.map_err(|_| Stop::ClientGone);
-        self.buffer.clear();
-        outcome
-    }
-}
-
-/// The client's sending side.
-struct Input<R> {
-    reader: R,
-    /// With a terminal.
-    scanner: Option<Scanner>,
-    buffer: Vec<u8>,
-    /// Read, and not yet sent to a monitor.
-    pending: Vec<u8>,
-    has_ended: bool,
-    detached: bool,
-}
-
-impl<R: AsyncRead + Unpin> Input<R> {
-    fn new(reader: R, scanner: Option<Scanner>) -> Self {
-        Self {
-            reader,
-            scanner,
-            buffer: Vec::new(),
-            pending: Vec::new(),
-            has_ended: false,
-            detached: false,
-        }
-    }
-
-    /// Send input to the container. Can be dropped and called again with the stdin of another monitor.
-    async fn pump(&mut self, stdin: &mut AttachStdin) -> Stop {
-        loop {
-            if !self.pending.is_empty() {
-                if stdin.write(&self.pending).await.is_err() {
+/// Send input to the container. Can be dropped and called again with the stdin of another monitor.
+async fn pump<R: AsyncRead + Unpin>(input: &mut Input<R>, stdin: &mut AttachStdin) -> Stop {
+    loop {
+        match input.next().await {
+            Step::Bytes(bytes) => {
+                if stdin.write(bytes).await.is_err() {
                     // The output's side says what became of the monitor.
                     return std::future::pending().await;
                 }
-                self.pending.clear();
+                input.sent();
             }
-            if self.detached {
-                return Stop::Detached;
-            }
-            if self.has_ended {
-                return Stop::InputEnded;
-            }
-            match self.read().await {
-                Ok(0) => self.has_ended = true,
-                Ok(count) => self.take(count),
-                Err(stop) => return stop,
-            }
-        }
-    }
-
-    /// Only watch for a connection that breaks: a client that sends no stdin may close its side and go on reading.
-    async fn discard(&mut self) -> Stop {
-        loop {
-            match self.read().await {
-                Ok(0) => return std::future::pending().await,
-                Ok(_) => {}
-                Err(stop) => return stop,
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<usize, Stop> {
-        self.buffer.resize(INPUT, 0);
-        self.reader.read(&mut self.buffer).await.map_err(|_| Stop::ClientGone)
-    }
-
-    fn take(&mut self, count: usize) {
-        let input = &self.buffer[..count];
-        match &mut self.scanner {
-            Some(scanner) => self.detached = scanner.scan(input, &mut self.pending),
-            None => self.pending.extend_from_slice(input),
+            Step::Stop(stop) => return stop,
         }
     }
 }

@@ -83,6 +83,19 @@ pub(in crate::api) fn logs_as_json(
     }
 }
 
+/// An attach over a WebSocket has all three streams, whatever the query says, below 1.42.
+pub(in crate::api) fn websocket_has_all_streams(version: ApiVersion) -> bool {
+    version < v(42)
+}
+
+/// The size of an exec's terminal, at create and start; honoured from 1.42 on.
+pub(in crate::api) fn exec_console_size(
+    version: ApiVersion,
+    size: Option<[u64; 2]>,
+) -> Option<[u64; 2]> {
+    if version < v(42) { None } else { size }
+}
+
 /// The signal of a stop or restart; honoured from 1.42 on.
 pub(in crate::api) fn stop_signal(version: ApiVersion, query: &Query) -> &str {
     if version < v(42) { "" } else { query.text("signal") }

@@ -12,6 +12,7 @@ use docker_wire::time;
 
 use super::v;
 use crate::api::version::ApiVersion;
+use crate::connection::websocket::MessageKind;
 
 /// One stream: a terminal's, or several in frames for clients that know them under no other name.
 pub(in crate::api) const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
@@ -21,6 +22,11 @@ const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
 /// Content type of logs and upgraded attaches: 1.42 gave the framed form a name of its own.
 pub(in crate::api) fn stream_type(version: ApiVersion, tty: bool) -> &'static str {
     if tty || version < v(42) { RAW_STREAM } else { MULTIPLEXED_STREAM }
+}
+
+/// Frames of an attach over a WebSocket: binary since 1.28.
+pub(in crate::api) fn websocket_kind(version: ApiVersion) -> MessageKind {
+    if version < v(28) { MessageKind::Text } else { MessageKind::Binary }
 }
 
 /// `GET /info`.

@@ -122,6 +122,29 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             409,
             "container web is restarting, wait until the container is running",
         ),
+        (Error::NoExecCommand, 400, "No exec command specified"),
+        (Error::NoSuchExec(text("0123")), 404, "No such exec instance: 0123"),
+        (
+            Error::ExecPaused(text("web")),
+            409,
+            "Container web is paused, unpause the container before exec",
+        ),
+        (
+            Error::ExecRestarting(text("0123")),
+            409,
+            "Container 0123 is restarting, wait until the container is running",
+        ),
+        (Error::ExecIsRunning(text("0123")), 409, "exec command 0123 is already running"),
+        (Error::ExecHasRun(text("0123")), 409, "exec command 0123 has already run"),
+        (Error::InvalidEscapeKeys(text("x-y")), 400, "Invalid escape keys (x-y) provided"),
+        (
+            Error::ExecFailed { message: text("exec: \"x\": not found"), exit_code: 127 },
+            400,
+            "exec: \"x\": not found",
+        ),
+        (Error::ExecFailed { message: text("out of stars"), exit_code: 128 }, 500, "out of stars"),
+        (Error::ExecNotStarted, 400, "exec process is not started"),
+        (Error::ExecNotReady, 500, "timeout waiting for exec session ready"),
         (Error::NotModified, 304, "nothing to do"),
         (
             Error::CannotKill {

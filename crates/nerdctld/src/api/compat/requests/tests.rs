@@ -238,3 +238,16 @@ fn one_shot_stats_since_1_41() {
     let nothing = Query::parse("").unwrap();
     assert_eq!(stats(new, &nothing), StatsStyle { stream: true, one_shot: false });
 }
+
+#[test]
+fn execs_have_a_console_size_since_1_42() {
+    let (old, new) = around(42);
+    assert_eq!(exec_console_size(old, Some([24, 80])), None);
+    assert_eq!(exec_console_size(new, Some([24, 80])), Some([24, 80]));
+}
+
+#[test]
+fn websockets_have_all_streams_until_1_41() {
+    let (old, new) = around(42);
+    assert!(websocket_has_all_streams(old) && !websocket_has_all_streams(new));
+}

@@ -248,3 +248,12 @@ fn networks_tell_how_full_they_are_from_1_52() {
         assert_eq!(inspected.status.is_some(), shown, "{version:?}");
     }
 }
+
+#[test]
+fn websockets_are_binary_since_1_28() {
+    let (old, new) = around(28);
+    assert_eq!(
+        (websocket_kind(old), websocket_kind(new)),
+        (MessageKind::Text, MessageKind::Binary)
+    );
+}
