@@ -230,7 +230,8 @@ impl Output {
     /// Read what is there.
     fn take_rest(&mut self) {
         let mut buffer = [0; 4096];
-        while let Ok(length @ 1..) = self.pipe.try_read(&mut buffer) {
+        // Not through tokio, which only knows what it was told while somebody waited.
+        while let Ok(length @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
             self.keep(&buffer[..length]);
         }
     }
