@@ -45,7 +45,12 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchImage`], [`Error::NoSuchPlatform`]; [`Error::NoCommand`], [`Error::NoSuchUser`],
     /// [`Error::InvalidParameter`]; [`Error::NameInUse`]; [`Error::ContainerdUnavailable`].
-    pub async fn create_container(&self, mut spec: ContainerSpec) -> Result<Created> {
+    pub async fn create_container(&self, spec: ContainerSpec) -> Result<Created> {
+        // What is asked for is large, and so is what is made of it: callers need not carry both.
+        Box::pin(self.make_container(spec)).await
+    }
+
+    async fn make_container(&self, mut spec: ContainerSpec) -> Result<Created> {
         let mut warnings = confine::fit(&mut spec.confinement, self.host())?;
         // Before the first look at containerd nobody knows which names are in use.
         self.inventory().loaded().await?;

@@ -75,7 +75,9 @@ impl Lookups {
 pub(crate) fn block_numbers(resources: &Resources) -> Result<BlockNumbers> {
     let number = |path: &str| match stat(path) {
         Ok(found) => Ok((path.to_owned(), numbers(&found))),
-        Err(error) => Err(Error::InvalidParameter(format!("stat {path}: {}", words(error.into())))),
+        Err(error) => {
+            Err(Error::InvalidParameter(format!("stat {path}: {}", words(&error.into()))))
+        }
     };
     resources.block_devices().map(number).collect()
 }
@@ -85,7 +87,7 @@ fn numbers(found: &Stat) -> (i64, i64) {
 }
 
 /// The system's words as Go says them.
-fn words(error: io::Error) -> String {
+fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let bare = text.split(" (os error").next().unwrap_or_default();
     bare.to_lowercase()
@@ -100,7 +102,7 @@ fn mapped(mapping: &DeviceMapping) -> Result<Vec<(LinuxDevice, DeviceAccess)>> {
         ))
     };
     let source = fs::canonicalize(&mapping.on_host).map_err(|error| {
-        failed(format!("lstat {}: {}", mapping.on_host.display(), words(error)))
+        failed(format!("lstat {}: {}", mapping.on_host.display(), words(&error)))
     })?;
     if let Some(device) = device(&source, &mapping.in_container) {
         return Ok(vec![(device, mapping.access.clone())]);

@@ -82,7 +82,11 @@ fn shm(mut mount: Mount, input: &SpecInput<'_>) -> Built<Option<Mount>> {
 
 /// In kibibytes where it can be, as in nerdctl's specs.
 fn size(bytes: u64) -> String {
-    if bytes % 1024 == 0 { format!("size={}k", bytes / 1024) } else { format!("size={bytes}") }
+    if bytes.is_multiple_of(1024) {
+        format!("size={}k", bytes / 1024)
+    } else {
+        format!("size={bytes}")
+    }
 }
 
 fn shared(source: &Path, destination: &str) -> Built<Mount> {
