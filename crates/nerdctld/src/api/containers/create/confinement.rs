@@ -3,7 +3,6 @@
 //! Texts of refusals are dockerd's (moby `daemon/container.go`, `daemon/daemon_unix.go`, `daemon/internal/runconfig`).
 //! What depends on the host is judged by the engine.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use docker_wire::containers::ContainerConfig;
@@ -98,7 +97,7 @@ fn devices(host: &HostConfig) -> Result<Devices, Refusal> {
             count: request.count,
             ids: request.device_ids.clone().unwrap_or_default(),
             capabilities: request.capabilities.clone().unwrap_or_default(),
-            options: request.options.clone().unwrap_or_else(BTreeMap::new),
+            options: request.options.clone().unwrap_or_default(),
         })
     };
     Ok(Devices {
