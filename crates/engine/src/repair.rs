@@ -213,8 +213,8 @@ impl Engine {
         let leases = leases.map_err(|error| self.containerd_error("list leases", error))?;
         let mut count = 0;
         for lease in leases.iter().filter(|lease| lease.created_at < started) {
-            if let Some(id) = lease.labels.get(PAUSED_MARK) {
-                self.resume_after_commit(id).await;
+            if let Some(id) = lease.labels.get(PAUSED_MARK).and_then(|id| id.parse().ok()) {
+                self.resume_after_commit(&id).await;
             }
             let deleted = self.containerd().delete_lease(&lease.id, false).await;
             if deleted.is_ok() {

@@ -1,11 +1,13 @@
-//! The daemon killed at each step of create, start, stop, exit and remove, and started again: what was begun is finished or
+//! The daemon killed at each step of create, start, exec, commit, stop, exit and remove, and started again: what was begun is finished or
 //! undone, and nothing is left behind.
 //!
 //! A debug build ends itself where `NERDCTLD_ABORT_AT` says (`engine::fault`).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use e2e::host::ContainerdVersion;
 use e2e::sandbox::until;
 use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, tests, unique};
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_kill_in_a_stop.ours_only().slow(),
     a_kill_at_an_exit.ours_only().slow(),
     a_kill_in_a_creation.ours_only().slow(),
+    a_kill_in_an_exec.ours_only().slow(),
+    a_kill_in_a_commit.ours_only().slow(),
     what_nerdctl_removed_leaves_nothing.ours_only().slow(),
     a_failed_start_is_remembered.ours_only(),
 ];
@@ -63,9 +67,15 @@ fn traces(host: &Host) -> Result<BTreeSet<String>> {
     seen.extend(
         host.ctr(&["snapshots", "ls"])?
             .lines()
-            .filter(|line| line.contains("Active"))
+            .filter(|line| line.contains("Active") || line.contains("View"))
             .map(|line| format!("snapshot: {line}")),
     );
+    for folder in std::fs::read_dir(host.root()?.join("data"))?.flatten() {
+        let volumes = folder.path().join("volumes").join(host.namespace());
+        for volume in std::fs::read_dir(volumes).into_iter().flatten().flatten() {
+            seen.insert(format!("volume: {}", volume.file_name().to_string_lossy()));
+        }
+    }
     let is_ours = |word: &String| word.contains("containerd-shim") || word == "io-monitor";
     for process in sandbox.processes() {
         if process.arguments.iter().any(is_ours) {
@@ -85,9 +95,17 @@ fn traces(host: &Host) -> Result<BTreeSet<String>> {
 }
 
 fn as_before(host: &Host, before: &BTreeSet<String>, limit: Duration) -> Result<()> {
+    until_same(before, limit, || traces(host))
+}
+
+fn until_same(
+    before: &BTreeSet<String>,
+    limit: Duration,
+    look: impl Fn() -> Result<BTreeSet<String>>,
+) -> Result<()> {
     let mut after = BTreeSet::new();
     let same = until(limit, "as before", || {
-        after = traces(host).unwrap_or_default();
+        after = look().unwrap_or_default();
         after == *before
     });
     same.with_context(|| {
@@ -124,6 +142,12 @@ fn on_a_used_host(
 
 /// Runs `operation` on a daemon that ends itself at `place`, then starts another one.
 fn killed_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<()> {
+    kill_at(host, place, operation)?;
+    host.start_daemon()
+}
+
+/// Runs `operation` on a daemon that ends itself at `place`.
+fn kill_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<()> {
     host.kill_daemon()?;
     host.start_daemon_with(&[("NERDCTLD_ABORT_AT", place)])?;
     operation(&host.api());
@@ -131,7 +155,7 @@ fn killed_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<(
     ended.with_context(|| format!("it does not come by {place}"))?;
     // It has ended; this waits for it.
     let _ = host.kill_daemon();
-    host.start_daemon()
+    Ok(())
 }
 
 fn state(api: &Api, id: &str) -> Result<Value> {
@@ -261,12 +285,29 @@ fn a_kill_at_an_exit(rig: &Rig) -> Result<()> {
     })
 }
 
+/// A container with an anonymous volume, which gets what the image has there, and a view of an image.
+fn create_with_mounts(api: &Api, name: &str) -> Result<()> {
+    let image = e2e::api::BUSYBOX;
+    let body = json!({"Image": image, "Volumes": {"/etc": {}}, "HostConfig": {"Mounts": [
+        {"Type": "image", "Source": image, "Target": "/image"},
+    ]}});
+    api.post_json(&format!("/containers/create?name={name}"), &body)?.expect(201).map(drop)
+}
+
 fn a_kill_in_a_creation(rig: &Rig) -> Result<()> {
     on_a_used_host(rig, |host, before| {
         let api = host.api();
-        for place in ["create.record", "create.name", "create.parts"] {
+        for place in [
+            "create.planned",
+            "create.record",
+            "create.name",
+            "create.volume",
+            "create.network",
+            "create.root",
+            "create.parts",
+        ] {
             let name = unique("half");
-            killed_at(host, place, |api| drop(create(api, &name, "true")))?;
+            killed_at(host, place, |api| drop(create_with_mounts(api, &name)))?;
             as_before(host, before, REPAIR).with_context(|| place.to_owned())?;
             let id = create(&api, &name, "true").context("its name is taken")?;
             remove(&api, &id)?;
@@ -279,6 +320,109 @@ fn a_kill_in_a_creation(rig: &Rig) -> Result<()> {
         remove(&api, &name)?;
         as_before(host, before, REPAIR)
     })
+}
+
+fn a_kill_in_an_exec(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        let id = create(&api, &unique("exec"), IDLE)?;
+        start(&api, &id)?;
+        let running = traces(host)?;
+        for (place, command) in [
+            ("exec.streams", "sleep 1000"),
+            ("exec.process", "sleep 1000"),
+            ("exec.started", "sleep 1"),
+            ("exec.ended", "true"),
+            ("exec.deleted", "true"),
+        ] {
+            let exec = RefCell::default();
+            killed_at(host, place, |api| {
+                if let Ok(made) = create_exec(api, &id, command) {
+                    let start = format!("/exec/{made}/start");
+                    exec.replace(made);
+                    drop(api.post_json(&start, &json!({"Detach": true})));
+                }
+            })?;
+            as_before(host, &running, REPAIR).with_context(|| place.to_owned())?;
+            // containerd has forgotten it: another one can have its id.
+            let again = host.ctr(&["tasks", "exec", "--exec-id", &exec.take(), &id, "true"]);
+            again.with_context(|| place.to_owned())?;
+            ensure!(state(&api, &id)?["Status"] == "running", "{place}");
+        }
+        remove(&api, &id)?;
+        as_before(host, before, REPAIR)
+    })
+}
+
+fn create_exec(api: &Api, id: &str, command: &str) -> Result<String> {
+    let body = json!({"Cmd": ["sh", "-c", command]});
+    let made = api.post_json(&format!("/containers/{id}/exec"), &body)?.expect(201)?.json()?;
+    Ok(made["Id"].as_str().context("no Id")?.to_owned())
+}
+
+fn a_kill_in_a_commit(rig: &Rig) -> Result<()> {
+    on_a_used_host(rig, |host, before| {
+        let api = host.api();
+        let body = json!({
+            "Image": e2e::api::BUSYBOX,
+            "Cmd": ["sh", "-c", format!("echo new > /new; {IDLE}")],
+            "HostConfig": {"RestartPolicy": {"Name": "always"}},
+        });
+        let made = api.post_json("/containers/create", &body)?.expect(201)?.json()?;
+        let id = made["Id"].as_str().context("no Id")?.to_owned();
+        start(&api, &id)?;
+        let first = state(&api, &id)?;
+        let commit = format!("/commit?container={id}&repo=committed");
+        let running = traces_of_images(host)?;
+        for place in ["commit.lease", "commit.paused", "commit.layer", "commit.resumed"] {
+            kill_at(host, place, |api| drop(api.post(&commit)))?;
+            // Before version 2 containerd kills what is paused and meant to run.
+            let held = matches!(place, "commit.paused" | "commit.layer")
+                && host.plan().containerd != ContainerdVersion::V2;
+            let expected = if held { "paused" } else { "running" };
+            ensure!(restart_status(host, &id)? == expected, "{place}");
+            host.start_daemon()?;
+            until(REPAIR, "its going on", || {
+                state(&api, &id).is_ok_and(|state| state["Status"] == "running")
+                    && restart_status(host, &id).is_ok_and(|status| status == "running")
+            })
+            .with_context(|| place.to_owned())?;
+            ensure!(state(&api, &id)?["StartedAt"] == first["StartedAt"], "{place}");
+            until_same(&running, REPAIR, || traces_of_images(host))
+                .with_context(|| place.to_owned())?;
+        }
+        killed_at(host, "commit.image", |api| drop(api.post(&commit)))?;
+        let run = json!({"Image": "committed", "Cmd": ["cat", "/new"]});
+        let made = api.post_json("/containers/create?name=run", &run)?.expect(201)?;
+        drop(made);
+        api.post("/containers/run/start")?.expect(204)?;
+        let code = api.post("/containers/run/wait")?.expect(200)?.json()?;
+        ensure!(code["StatusCode"] == 0, "{code}");
+        remove(&api, "run")?;
+        api.delete("/images/committed")?.expect(200)?;
+        until_same(&running, REPAIR, || traces_of_images(host))?;
+        remove(&api, &id)?;
+        as_before(host, before, REPAIR)
+    })
+}
+
+/// What containerd's restart plugin is told of a container.
+fn restart_status(host: &Host, id: &str) -> Result<String> {
+    let info: Value = serde_json::from_str(&host.ctr(&["containers", "info", id])?)?;
+    let status = &info["Labels"]["containerd.io/restart.status"];
+    Ok(status.as_str().unwrap_or_default().to_owned())
+}
+
+/// Those of containers, and everything that an image is made of.
+fn traces_of_images(host: &Host) -> Result<BTreeSet<String>> {
+    let mut seen = traces(host)?;
+    for kind in ["images", "content"] {
+        let names = host.ctr(&[kind, "ls", "-q"])?;
+        seen.extend(names.lines().map(|name| format!("{kind}: {name}")));
+    }
+    let snapshots = host.ctr(&["snapshots", "ls"])?;
+    seen.extend(snapshots.lines().map(|line| format!("any snapshot: {line}")));
+    Ok(seen)
 }
 
 fn what_nerdctl_removed_leaves_nothing(rig: &Rig) -> Result<()> {

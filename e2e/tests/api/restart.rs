@@ -422,8 +422,9 @@ pub(crate) fn boot(host: &Host) -> Result<()> {
     let groups = format!("/sys/fs/cgroup/*/{0}/* /sys/fs/cgroup/{0}/*", host.namespace());
     let script = format!(
         "for group in {groups}; do
-             while [ -s $group/cgroup.procs ]; do kill -9 $(cat $group/cgroup.procs); sleep 0.05; done
-             [ ! -d $group ] || rmdir $group
+             [ -d $group ] || continue
+             while left=$(cat $group/cgroup.procs); [ -n \"$left\" ]; do kill -9 $left; sleep 0.05; done
+             rmdir $group
          done 2>/dev/null
          umount -l /run/containerd/io.containerd.runtime.v2.task/*/*/rootfs 2>/dev/null
          rm -rf /run/*"

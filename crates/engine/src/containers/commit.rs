@@ -14,9 +14,10 @@
 
 use containerd::diff::CreateDiff;
 use containerd::{Labels, Mount};
-use names::ImageRef;
+use names::{ContainerId, ImageRef};
 use serde_json::{Map, Value};
 
+use super::state::Fact;
 use super::{Container, Owner, Phase};
 use crate::events::translate::container_event;
 use crate::images::lease::WorkLease;
@@ -24,7 +25,7 @@ use crate::images::make::{LAYER, NewImageSpec};
 use crate::images::resolve::Runnable;
 use crate::images::{RunConfig, changes};
 use crate::repair::PAUSED_MARK;
-use crate::{Engine, Error, Result, random};
+use crate::{Engine, Error, Result, fault, random};
 
 /// What to make of a container.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +79,7 @@ impl Engine {
             marks.insert(PAUSED_MARK.to_owned(), container.id.to_string());
         }
         let lease = WorkLease::begin_with(self, "commit", marks).await?;
+        fault::reached("commit.lease");
         let spec = NewImageSpec {
             base: below.document,
             layers: below.runnable.manifest.layers.clone(),
@@ -112,49 +114,45 @@ impl Engine {
         pause: bool,
         mut spec: NewImageSpec,
     ) -> Result<String> {
-        if pause {
-            self.pause_for_commit(container).await?;
-        }
+        let paused = pause && self.pause_for_commit(container).await?;
+        fault::reached("commit.paused");
         let made = self.make_layer(lease, container).await;
-        if pause {
-            self.resume_after_commit(container.id.as_str()).await;
+        fault::reached("commit.layer");
+        if paused {
+            self.resume_after_commit(&container.id).await;
         }
+        fault::reached("commit.resumed");
         spec.layer = Some(made?);
-        self.make_image(lease, spec).await
+        let id = self.make_image(lease, spec).await?;
+        fault::reached("commit.image");
+        Ok(id)
     }
 
-    /// One that has ended meanwhile changes nothing any more.
-    async fn pause_for_commit(&self, container: &Container) -> Result<()> {
-        let id = container.id.as_str();
-        match self.containerd().pause(id).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let now = self.inventory().now();
-                let runs = now
-                    .get(&container.id)
-                    .is_some_and(|entry| entry.container.state.phase == Phase::Running);
-                if runs {
-                    return Err(self.containerd_error(format!("pause container {id}"), error));
-                }
-                Ok(())
+    /// `false`: it has ended meanwhile, or somebody else paused it. It changes nothing any more, and is not to be resumed.
+    async fn pause_for_commit(&self, container: &Container) -> Result<bool> {
+        match self.pause_container(container.id.as_str()).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotRunning(_) | Error::AlreadyPaused(_) | Error::IsRestarting(_)) => {
+                Ok(false)
             }
+            Err(error) => Err(error),
         }
     }
 
     /// Let a container go on that was paused for a commit.
-    pub(crate) async fn resume_after_commit(&self, id: &str) {
+    pub(crate) async fn resume_after_commit(&self, id: &ContainerId) {
         for _ in 0..RESUME_TRIES {
-            match self.containerd().resume(id).await {
-                Ok(()) => return,
+            match self.containerd().resume(id.as_str()).await {
+                Ok(()) => return self.inventory().tell(id, Fact::Resumed).await,
                 Err(error) if error.is_unavailable() => tokio::time::sleep(Self::RETRY).await,
                 // It was killed, or somebody else resumed it.
                 Err(error) => {
-                    tracing::debug!(container = id, %error, "not resumed after a commit");
+                    tracing::debug!(container = id.as_str(), %error, "not resumed after a commit");
                     return;
                 }
             }
         }
-        tracing::warn!(container = id, "stays paused: containerd does not answer");
+        tracing::warn!(container = id.as_str(), "stays paused: containerd does not answer");
     }
 
     /// The container's changes as a layer in the content store.

@@ -62,6 +62,7 @@ impl Engine {
         let network = self.network_plan(&spec).await?;
         let id = new_id()?;
         let mut mounts = self.plan_mounts(&spec.mounts, &image.config.volumes).await?;
+        fault::reached("create.planned");
         let views = mounts.views.take();
         let mut draft = Draft::new(self, id, spec, network, image, effective, (mounts, lookups));
         match draft.spec.name.clone() {
@@ -128,6 +129,7 @@ impl Engine {
             self.make_snapshot(draft)
         );
         let root = files.and(volumes).and(snapshot)?;
+        fault::reached("create.root");
         self.fill_volumes(draft, root).await?;
         fault::reached("create.parts");
         let mut ready = ContainerPatch::default();
@@ -265,6 +267,7 @@ impl Engine {
         }
         let further = &draft.network.further_hosts;
         let made = self.networks().prepare_files(&container, &draft.labels.dns, further).await;
+        fault::reached("create.network");
         made.map(drop).map_err(|error| Error::failed(doing(), error))
     }
 

@@ -4,8 +4,9 @@
 //! label `restart.status` has a value that the plugin does not know; whoever thaws the container, the value it had comes
 //! back, and the repair at the daemon's start looks as well.
 
+use std::sync::Arc;
+
 use containerd::classify::{ShimProblem, shim_problem};
-use containerd::containers::ContainerPatch;
 use names::ContainerId;
 use nerdctl_store::labels::keys;
 
@@ -15,7 +16,7 @@ use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
 
 /// `restart.status` of a paused container: neither `running` nor `stopped`, so nothing is to be done.
-const HELD: &str = "paused";
+pub(super) const HELD: &str = "paused";
 
 impl Engine {
     /// Freeze it.
@@ -42,7 +43,8 @@ impl Engine {
             }
             Err(error) => {
                 if held {
-                    self.set_restart_status(&container.id, "running").await?;
+                    let status = Some("running".to_owned());
+                    self.patch_labels(id, [(keys::RESTART_STATUS, status)]).await?;
                 }
                 Err(self.pause_error(&container, error))
             }
@@ -105,7 +107,7 @@ impl Engine {
         if record.labels.get(keys::RESTART_STATUS).is_none_or(|status| status != "running") {
             return Ok(false);
         }
-        self.set_restart_status(guard.id(), HELD).await?;
+        self.patch_labels(guard.id().as_str(), [(keys::RESTART_STATUS, Some(HELD.into()))]).await?;
         Ok(true)
     }
 
@@ -117,8 +119,10 @@ impl Engine {
     pub(crate) async fn release_restarts(&self, id: &ContainerId) -> Result<bool> {
         let _guard = self.locks().lock(id).await;
         let now = self.inventory().now();
-        let runs = now.get(id).is_some_and(|entry| entry.container.state.phase == Phase::Running);
-        if !runs {
+        let Some(container) = now.get(id).map(|entry| Arc::clone(&entry.container)) else {
+            return Ok(false);
+        };
+        if container.state.phase != Phase::Running {
             return Ok(false);
         }
         let record = self.containerd().get_container(id.as_str()).await.map_err(|error| {
@@ -127,17 +131,11 @@ impl Engine {
         if record.labels.get(keys::RESTART_STATUS).is_none_or(|status| status != HELD) {
             return Ok(false);
         }
-        self.set_restart_status(id, "running").await?;
+        // Its policy may have been changed meanwhile.
+        let status = self.plugin_may_know(&container).await.then(|| "running".to_owned());
+        self.patch_labels(id.as_str(), [(keys::RESTART_STATUS, status)]).await?;
+        self.inventory().refresh(id).await;
         Ok(true)
-    }
-
-    async fn set_restart_status(&self, id: &ContainerId, status: &str) -> Result<()> {
-        let mut patch = ContainerPatch::default();
-        patch.labels.insert(keys::RESTART_STATUS.into(), Some(status.into()));
-        let updated = self.containerd().update_container(id.as_str(), patch).await;
-        updated.map(drop).map_err(|error| {
-            self.containerd_error(format!("set the restart policy of container {id}"), error)
-        })
     }
 }
 

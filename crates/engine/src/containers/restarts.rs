@@ -162,9 +162,7 @@ impl Engine {
             return;
         }
         let mut patch = vec![(keys::RESTART_EXPLICITLY_STOPPED, Some("false".to_owned()))];
-        let follows = container.owner != Owner::Nerdctld
-            || self.plugin_follows(container.upkeep.restart).await;
-        if follows {
+        if self.plugin_may_know(container).await {
             patch.push((keys::RESTART_STATUS, Some("running".to_owned())));
         }
         if starter == Starter::Person && container.restart_count > 0 {
@@ -182,6 +180,11 @@ impl Engine {
     /// Tell containerd's restart plugin to look away.
     pub(crate) async fn disarm(&self, guard: &ContainerGuard) -> Result<()> {
         self.patch_labels(guard.id().as_str(), [(keys::RESTART_STATUS, None)]).await
+    }
+
+    /// Whether containerd's plugin is to be told that the container runs. With others' containers it is.
+    pub(super) async fn plugin_may_know(&self, container: &Container) -> bool {
+        container.owner != Owner::Nerdctld || self.plugin_follows(container.upkeep.restart).await
     }
 
     /// Whether containerd's plugin does with a running container what its policy says. That of 1.6 knows no policies: it

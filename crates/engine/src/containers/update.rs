@@ -10,6 +10,7 @@ use containerd::containers::{Container as Record, ContainerPatch};
 use nerdctl_store::labels::{ContainerLabels, keys};
 use serde_json::Value;
 
+use super::pause::HELD;
 use super::record::{FACTS, Facts};
 use super::spec::confinement::Resources;
 use super::{Container, Phase};
@@ -173,7 +174,9 @@ fn restart_labels(
         set(keys::RESTART_LOG_URI, labels.log_uri.as_deref()),
     ];
     if container.state.phase.has_process() {
-        changed.push(set(keys::RESTART_STATUS, Some("running")));
+        // A plugin that would end the pause must not be told before it is over.
+        let status = if container.state.phase == Phase::Paused { HELD } else { "running" };
+        changed.push(set(keys::RESTART_STATUS, Some(status)));
         changed.push(set(keys::RESTART_EXPLICITLY_STOPPED, Some("false")));
     }
     Ok(changed)

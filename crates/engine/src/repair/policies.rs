@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
+use names::ContainerId;
 
 use super::AT_ONCE;
 use crate::containers::restart_policy::RestartPolicy;
@@ -31,9 +32,7 @@ impl Engine {
             if is_to_start(container, booted) {
                 to_start.push(Arc::clone(container));
             } else if is_to_arm(container) {
-                let _guard = self.locks().lock(&container.id).await;
-                self.arm(container, Starter::Policy).await;
-                self.inventory().refresh(&container.id).await;
+                self.arm_found(&container.id).await;
             }
         }
         let count = to_start.len();
@@ -47,6 +46,15 @@ impl Engine {
             marker.note();
         });
         Ok(count)
+    }
+
+    /// It may have been stopped or paused since it was found: the label is theirs then.
+    async fn arm_found(&self, id: &ContainerId) {
+        let _guard = self.locks().lock(id).await;
+        let found = self.inventory().now().get(id).map(|entry| Arc::clone(&entry.container));
+        let Some(container) = found.filter(|container| is_to_arm(container)) else { return };
+        self.arm(&container, Starter::Policy).await;
+        self.inventory().refresh(id).await;
     }
 
     async fn start_found(&self, container: Arc<Container>) {

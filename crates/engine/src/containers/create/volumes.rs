@@ -13,7 +13,7 @@ use crate::undo::Undo;
 use crate::volumes::copy_up::copy_up;
 use crate::volumes::root::RootDirectory;
 use crate::volumes::subpath;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// The volumes that this creation has made.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,7 @@ impl Engine {
             let (_, is_new) = self.make_volume(volume.name.clone(), volume.labels.clone()).await?;
             if is_new {
                 made.add(volume.name.clone());
+                fault::reached("create.volume");
                 self.tell_of_volume(volume.name.as_str(), "create");
             }
         }

@@ -11,10 +11,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::pipes::{ExecDir, Pipes, Stdin};
 use super::{Exec, Stage};
-use crate::Engine;
 use crate::containers::Container;
 use crate::containers::exit::UNKNOWN;
 use crate::events::translate::container_event;
+use crate::{Engine, fault};
 
 /// The longest pause between two questions while containerd is away.
 const PAUSE_MOST: Duration = Duration::from_secs(5);
@@ -58,6 +58,7 @@ impl Engine {
             }
         };
         tokio::join!(ended, output);
+        fault::reached("exec.ended");
         let (container, id) = (exec.container.clone(), exec.id.clone());
         self.supervisor().spawn_operation(self.clone().forget_exec(container, id, dir));
     }
@@ -146,6 +147,7 @@ impl Engine {
                 }
             }
         }
+        fault::reached("exec.deleted");
         dir.remove();
     }
 }

@@ -15,7 +15,7 @@ use super::session::ExecSession;
 use super::{Exec, Stage};
 use crate::containers::Container;
 use crate::events::translate::container_event;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// How an exec is to be started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,10 +142,12 @@ impl Engine {
             stderr: paths.stderr,
             terminal: tty,
         };
+        fault::reached("exec.streams");
         if let Err(error) = self.containerd().exec(task).await {
             dir.remove();
             return Err(self.exec_error(container, error));
         }
+        fault::reached("exec.process");
         // Asked before the start: the answer is the exit code, whatever becomes of the container in between.
         let exit = Box::pin(self.clone().exit_of_exec(container.id.clone(), exec.id.clone()));
         let start = Box::pin(self.containerd().start_exec(id, exec_id));
@@ -161,6 +163,7 @@ impl Engine {
                 return Err(self.exec_error(container, error));
             }
         };
+        fault::reached("exec.started");
         exec.stage.send_replace(Stage::Running { pid });
         let (back, returned) = oneshot::channel();
         let keeper =
