@@ -1,7 +1,8 @@
 //! What a crash left behind, found and ended after the first look at containerd.
 //!
 //! In this order: what was being made is undone, what was being removed is removed, ends of runs are worked on, starts that
-//! never came to a process are taken back, what nobody reads any more is cleared away; then policies start what is to run.
+//! never came to a process are taken back, what nobody reads any more is cleared away; then policies start what is to run, and
+//! what interrupted work on images left goes.
 //!
 //! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling.
 
@@ -52,9 +53,10 @@ impl Engine {
             ("streams of runs that are over", self.remove_old_streams().await),
             ("restart policies of paused containers", self.release_held_restarts().await),
             ("execs that nobody minds", self.adopt_execs().await),
-            ("leases of ended operations", self.drop_leases(started).await),
             ("places for mounts", self.remove_left_places().await),
             ("restart policies", self.follow_policies().await),
+            // Last, because it waits for containerd's garbage collection.
+            ("leases of ended operations", self.drop_leases(started).await),
         ] {
             match outcome {
                 Ok(0) => {}
@@ -207,16 +209,20 @@ impl Engine {
         true
     }
 
+    /// What they protected is garbage now. By itself containerd collects it only after many further changes, so the last
+    /// deletion asks for that.
     async fn drop_leases(&self, started: SystemTime) -> Result<usize> {
         let filter = format!("labels.\"{LEASE_MARK}\"");
         let leases = self.containerd().list_leases(&[&filter]).await;
-        let leases = leases.map_err(|error| self.containerd_error("list leases", error))?;
+        let mut leases = leases.map_err(|error| self.containerd_error("list leases", error))?;
+        leases.retain(|lease| lease.created_at < started);
         let mut count = 0;
-        for lease in leases.iter().filter(|lease| lease.created_at < started) {
+        for (at, lease) in leases.iter().enumerate() {
             if let Some(id) = lease.labels.get(PAUSED_MARK).and_then(|id| id.parse().ok()) {
                 self.resume_after_commit(&id).await;
             }
-            let deleted = self.containerd().delete_lease(&lease.id, false).await;
+            let collect = at + 1 == leases.len();
+            let deleted = self.containerd().delete_lease(&lease.id, collect).await;
             if deleted.is_ok() {
                 count += 1;
             }
