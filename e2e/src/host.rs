@@ -437,6 +437,14 @@ impl Host {
         self.containerd().take().context("no containerd")?.kill()
     }
 
+    /// containerd's process id, outside.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn containerd_pid(&self) -> Result<u32> {
+        self.containerd().as_mut().context("no containerd")?.pid()
+    }
+
     /// Runs this host's `ctr` in the daemon's namespace and gives what it printed.
     ///
     /// # Errors

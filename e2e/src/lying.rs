@@ -11,13 +11,15 @@ use anyhow::{Context, Result};
 use crate::host::{Host, MIRROR};
 use crate::sandbox::enter;
 
-/// What to do with a blob.
+/// What to do to those who pull.
 #[derive(Debug, Clone, Copy)]
 pub enum Lie {
-    /// Change a byte.
+    /// Change a byte of each blob.
     WrongBytes,
-    /// Send half of it, and nothing more for a long time.
+    /// Send half of each blob, and nothing more for a long time.
     Stall,
+    /// Answer everything about manifests with this status, code and text of the distribution specification.
+    Refuse(u16, &'static str, &'static str),
 }
 
 /// The tampering registry. It listens as long as the value lives.
@@ -29,7 +31,7 @@ pub struct LyingRegistry {
 }
 
 impl LyingRegistry {
-    /// Starts it. Manifests pass; each blob gets `lie`.
+    /// Starts it. All that the lie is not about passes.
     ///
     /// # Errors
     /// When the host has no network of its own.
@@ -67,6 +69,11 @@ fn serve(mut client: TcpStream, lie: Lie, blobs: &AtomicUsize) -> Result<()> {
         // Somebody tries TLS first; an answer in plain HTTP tells him.
         return client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").context("refusing");
     };
+    if let Lie::Refuse(status, code, text) = lie
+        && request.contains("/manifests/")
+    {
+        return refuse(&mut client, status, code, text);
+    }
     let mut server = TcpStream::connect(MIRROR).context("the mirror")?;
     let asked = request.replace("Connection: keep-alive\r\n", "").replacen(
         "\r\n\r\n",
@@ -101,7 +108,17 @@ fn serve(mut client: TcpStream, lie: Lie, blobs: &AtomicUsize) -> Result<()> {
             let _ = client.read(&mut [0]);
             Ok(())
         }
+        Lie::Refuse(..) => client.write_all(&body).context("answering"),
     }
+}
+
+fn refuse(client: &mut TcpStream, status: u16, code: &str, text: &str) -> Result<()> {
+    let body = serde_json::json!({"errors": [{"code": code, "message": text}]}).to_string();
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    client.write_all((head + &body).as_bytes()).context("refusing")
 }
 
 fn head(reader: &mut impl std::io::BufRead) -> Result<String> {

@@ -9,6 +9,7 @@
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
+//! | `contract` | every error of the engine over HTTP: text and status |
 //! | `containers` | start, wait, stop, kill, remove |
 //! | `live` | stats, top, changes; pause, rename, prune |
 //! | `logs`, `attach` | output stored and live, input, terminals |
@@ -39,6 +40,7 @@ mod attach;
 mod cli;
 mod commit;
 mod containers;
+mod contract;
 mod create;
 mod events;
 mod exec;
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         create::TESTS,
         refused::TESTS,
         hostconfig::TESTS,
+        contract::TESTS,
         containers::TESTS,
         restart::TESTS,
         health::TESTS,
