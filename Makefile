@@ -2,7 +2,7 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PREFIX := /usr/local
-.PHONY: setup build run test test-all reference transcript bench lint fmt install clean
+.PHONY: setup build run test test-all reference golden transcript bench lint fmt install clean
 .DEFAULT_GOAL := build
 
 # Debian packages, and programs to test against into a cache; fast when nothing is missing
@@ -22,6 +22,9 @@ test-all: ; scripts/test.sh all
 
 # The end-to-end tests against dockerd 29, to see that they ask for what Docker does
 reference: ; scripts/reference.sh
+
+# Record the shapes of dockerd 29's answers, which ours are compared with
+golden:   ; UPDATE_GOLDEN=1 scripts/reference.sh answers_have_dockers_shape
 
 # What the docker CLI prints against the daemon, command by command: E2E_CONTAINERD=1.6, 1.7 or 2
 transcript: ; scripts/setup.sh && cargo build --workspace && $(TARGET)/debug/transcript

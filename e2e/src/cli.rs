@@ -116,6 +116,25 @@ impl Docker {
         finish(child, input).with_context(|| format!("docker {}", arguments.join(" ")))
     }
 
+    /// Runs a line of shell in which `docker` is this one.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not end in time.
+    pub fn shell(&self, line: &str) -> Result<Ended> {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        self.environment(&mut command);
+        let folder = self.program.parent().unwrap_or(Path::new("/"));
+        let child = command
+            .env("PATH", format!("{}:{}", folder.display(), crate::sandbox::PATH))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting a shell")?;
+        finish(child, b"").with_context(|| line.to_owned())
+    }
+
     /// Runs it on a terminal of its own.
     ///
     /// # Errors

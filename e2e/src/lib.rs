@@ -48,6 +48,7 @@ pub mod lying;
 pub mod peers;
 pub mod runner;
 pub mod sandbox;
+pub mod shape;
 
 pub use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use api::{Api, Container};

@@ -1,72 +1,16 @@
 //! Shows a day with the docker CLI against the daemon: each command, and what it printed.
 //!
-//! `make transcript`; `E2E_CONTAINERD` chooses the containerd, as for the tests.
+//! `make transcript`; `E2E_CONTAINERD` chooses the containerd, as for the tests. The commands are those of
+//! `transcript.commands`, and then some on a terminal.
 
 use std::process::ExitCode;
 
-use e2e::cli::{Docker, Ended};
-use e2e::host::{Host, LOGIN, LOGIN_REGISTRY, Plan};
+use e2e::cli::{Docker, Terminal};
+use e2e::host::{Host, Plan};
 use e2e::{Context as _, Result};
 
-/// Commands, in order. An exit code other than 0 is part of the show.
-const COMMANDS: &[&[&str]] = &[
-    &["version"],
-    &["info"],
-    &["pull", "busybox"],
-    &["images"],
-    &["run", "--rm", "hello-world"],
-    &["run", "--rm", "busybox", "echo", "hello"],
-    &["run", "--rm", "busybox", "sh", "-c", "exit 42"],
-    &["run", "--rm", "--no-such-flag", "busybox"],
-    &["run", "--rm", "busybox", "/etc"],
-    &["run", "--rm", "busybox", "nobody-has-this"],
-    &["run", "--rm", "--net=none", "busybox", "ip", "addr"],
-    &[
-        "run",
-        "--rm",
-        "-e",
-        "A=b",
-        "-w",
-        "/tmp",
-        "-u",
-        "nobody",
-        "busybox",
-        "sh",
-        "-c",
-        "id; pwd; echo $A",
-    ],
-    &["run", "-d", "--name", "web", "nginx"],
-    &["ps"],
-    &["logs", "--tail", "5", "web"],
-    &[
-        "inspect",
-        "--format",
-        "{{.State.Status}} {{.NetworkSettings.Networks.bridge.IPAddress}}",
-        "web",
-    ],
-    &["stop", "web"],
-    &["start", "web"],
-    &["kill", "web"],
-    &["wait", "web"],
-    &["ps", "-a"],
-    &["rm", "web"],
-    &[
-        "run",
-        "-d",
-        "--name",
-        "counter",
-        "busybox",
-        "sh",
-        "-c",
-        "for i in 1 2 3; do echo $i; sleep 0.2; done",
-    ],
-    &["logs", "-f", "counter"],
-    &["rm", "-f", "counter"],
-    &["rm", "nobody-has-this"],
-    &["run", "--rm", "-m", "64m", "busybox", "true"],
-    &["rmi", "hello-world"],
-    &["events", "--since", "10m", "--until", "0s", "--filter", "container=counter"],
-];
+/// Lines of shell, in order; comments are headings. An exit code other than 0 is part of the show.
+const COMMANDS: &str = include_str!("transcript.commands");
 
 fn main() -> ExitCode {
     match show() {
@@ -81,39 +25,72 @@ fn main() -> ExitCode {
 fn show() -> Result<()> {
     let host = Host::start(Plan::from_environment()?)?;
     let docker = Docker::newest(&host)?;
-    for words in COMMANDS {
-        print(words, &docker.run(words)?);
+    for line in COMMANDS.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('#') {
+            say(&format!("\n{line}\n"));
+            continue;
+        }
+        let ended = docker.shell(line)?;
+        say(&format!("$ {line}\n{}{}", ended.stdout, ended.stderr));
     }
-    let words = ["run", "--rm", "-i", "busybox", "wc", "-c"];
-    say("\n$ echo 12345 | ");
-    print(&words, &docker.run_with_input(&words, b"12345\n")?);
-    let login = ["login", "-u", LOGIN.0, "-p", LOGIN.1, LOGIN_REGISTRY];
-    print(&login, &docker.run(&login)?);
-    let image = format!("{LOGIN_REGISTRY}/alpine:3.21");
-    print(&["pull", &image], &docker.run(&["pull", &image])?);
-    on_a_terminal(&docker)
+    say("\n# on a terminal\n");
+    run_on_a_terminal(&docker)?;
+    attach_and_detach(&docker)
 }
 
-fn on_a_terminal(docker: &Docker) -> Result<()> {
-    let words = ["run", "--rm", "-it", "busybox", "sh"];
-    say(&format!("\n$ docker {}\n", words.join(" ")));
-    let mut terminal = docker.on_terminal(&words)?;
-    for (keys, text) in [("tty\n", "/dev/"), ("echo a$((1+1))b\n", "a2b")] {
-        terminal.expect("# ")?;
-        terminal.type_keys(keys.as_bytes())?;
-        terminal.expect(text)?;
-        say(&format!("/ # {}… {text} is on the screen\n", keys.replace('\n', "  ")));
-    }
-    terminal.type_keys(b"exit 7\n")?;
-    let code = terminal.wait().context("its end")?;
-    say(&format!("/ # exit 7  (exit code {code})\n"));
-    Ok(())
+fn run_on_a_terminal(docker: &Docker) -> Result<()> {
+    let mut terminal = Screen::start(docker, &["run", "--rm", "-it", "busybox", "sh"])?;
+    terminal.types("tty\n", "/dev/")?;
+    terminal.types("echo a$((1+1))b\n", "a2b")?;
+    terminal.ends("exit 7\n")
 }
 
-fn print(words: &[&str], ended: &Ended) {
-    let code =
-        if ended.code == 0 { String::new() } else { format!("(exit code {})\n", ended.code) };
-    say(&format!("\n$ docker {}\n{}{}{code}", words.join(" "), ended.stdout, ended.stderr));
+fn attach_and_detach(docker: &Docker) -> Result<()> {
+    let words = ["run", "-d", "-it", "--name", "shell", "busybox", "sh"];
+    docker.run(&words)?.success()?;
+    say(&format!("$ docker {}\n", words.join(" ")));
+    let mut terminal = Screen::start(docker, &["exec", "-it", "shell", "sh"])?;
+    terminal.types("echo b$((1+2))c\n", "b3c")?;
+    terminal.ends("exit 0\n")?;
+    let mut terminal = Screen::start(docker, &["attach", "shell"])?;
+    terminal.types("echo c$((2+2))d\n", "c4d")?;
+    terminal.ends("\u{10}\u{11}")?;
+    let status = docker.run(&["inspect", "--format", "{{.State.Status}}", "shell"])?.success()?;
+    say(&format!("$ docker inspect --format '{{{{.State.Status}}}}' shell\n{status}"));
+    let mut terminal = Screen::start(docker, &["attach", "--detach-keys", "ctrl-x,x", "shell"])?;
+    terminal.terminal.type_until(b"\n", "# ")?;
+    terminal.ends("exit 5\n")?;
+    docker.run(&["rm", "-f", "shell"])?.success().map(drop)
+}
+
+/// A command on a terminal, told as it goes.
+struct Screen {
+    terminal: Terminal,
+}
+
+impl Screen {
+    fn start(docker: &Docker, words: &[&str]) -> Result<Self> {
+        say(&format!("$ docker {}\n", words.join(" ")));
+        Ok(Self { terminal: docker.on_terminal(words)? })
+    }
+
+    /// Types at a prompt, and sees `text`.
+    fn types(&mut self, keys: &str, text: &str) -> Result<()> {
+        self.terminal.type_until(b"\n", "# ")?;
+        self.terminal.type_keys(keys.as_bytes())?;
+        self.terminal.expect(text)?;
+        say(&format!("/ # {}   … {text} is on the screen\n", keys.trim_end()));
+        Ok(())
+    }
+
+    /// Types what ends it.
+    fn ends(mut self, keys: &str) -> Result<()> {
+        self.terminal.type_keys(keys.as_bytes())?;
+        let code = self.terminal.wait().context("its end")?;
+        let shown = keys.trim_end().replace('\u{10}', "ctrl-p ").replace('\u{11}', "ctrl-q");
+        say(&format!("/ # {shown}   … ends with exit code {code}\n"));
+        Ok(())
+    }
 }
 
 /// A reader that has gone is no reason to fail.

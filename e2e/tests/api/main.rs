@@ -6,6 +6,7 @@
 //! | `startup` | sockets, flags, environment, systemd, a containerd of its own |
 //! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
 //! | `versions` | differences between API versions that no other group looks at |
+//! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
@@ -60,6 +61,7 @@ mod refused;
 mod resilience;
 mod restart;
 mod rig;
+mod shapes;
 mod startup;
 mod system;
 mod unsupported;
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         system::TESTS,
         images::TESTS,
         versions::TESTS,
+        shapes::TESTS,
         create::TESTS,
         refused::TESTS,
         hostconfig::TESTS,

@@ -1,0 +1,294 @@
+//! Shape tests: our answers have the keys, types, nulls and empty lists that dockerd 29's have, in every API version that
+//! differs.
+//!
+//! `e2e/golden/dockerd-29.json` is what dockerd answers to the scenario below (`make golden` records it); a run against
+//! dockerd itself compares as well, so that a stale file is noticed. [`DIFFERENT`] lists what differs for a reason, and
+//! every line of it must still be true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::api::{Container, filters};
+use e2e::sandbox::until;
+use e2e::{Api, Context as _, Host, Result, Rig, Test, bail, ensure, peers, shape, tests, unique};
+use serde_json::{Map, Value, json};
+
+pub(crate) const TESTS: &[Test] = tests![answers_have_dockers_shape];
+
+/// The versions between which answers differ, and the newest of all.
+const VERSIONS: [&str; 10] =
+    ["1.24", "1.40", "1.43", "1.44", "1.46", "1.47", "1.49", "1.51", "1.52", "1.55"];
+
+/// Differences that are meant: `ENDPOINT PATH`, and why. A version may stand before it: `1.55 ENDPOINT PATH`.
+const DIFFERENT: &[(&str, &str)] = &[];
+
+/// Shapes of one host's answers, by endpoint and version.
+type Answers = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// The golden file: the shapes of each endpoint, each once, with the versions that have it.
+type Golden = BTreeMap<String, Vec<Shared>>;
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Shared {
+    versions: Vec<String>,
+    shape: Value,
+}
+
+fn answers_have_dockers_shape(rig: &Rig) -> Result<()> {
+    let mut outcome = Ok(());
+    // The lists of a host that other tests use would differ from run to run.
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let answers = play(host)?;
+            let recording = std::env::var_os("UPDATE_GOLDEN").is_some();
+            outcome = if recording { record(host, &answers) } else { compare(host, &answers) };
+            Ok(())
+        },
+    )?;
+    outcome
+}
+
+fn golden() -> PathBuf {
+    peers::checkout().join("e2e/golden/dockerd-29.json")
+}
+
+fn record(host: &Host, answers: &Answers) -> Result<()> {
+    ensure!(!host.is_ours(), "golden files are recorded from dockerd: E2E_TARGET=dockerd");
+    let mut golden = Golden::new();
+    for (endpoint, shapes) in answers {
+        let shared = golden.entry(endpoint.clone()).or_default();
+        // In the order of versions, which is not the order of their texts.
+        for version in VERSIONS {
+            let Some(shape) = shapes.get(version) else { continue };
+            match shared.iter_mut().find(|known| known.shape == *shape) {
+                Some(known) => known.versions.push(version.to_owned()),
+                None => {
+                    let versions = vec![version.to_owned()];
+                    shared.push(Shared { versions, shape: shape.clone() });
+                }
+            }
+        }
+    }
+    let text = serde_json::to_string_pretty(&golden)? + "\n";
+    std::fs::write(self::golden(), text).context("writing the golden file")
+}
+
+fn compare(host: &Host, answers: &Answers) -> Result<()> {
+    let text = std::fs::read_to_string(golden()).context("no golden file (make golden)")?;
+    let expected: Golden = serde_json::from_str(&text).context("the golden file")?;
+    let mut used = BTreeSet::new();
+    let mut wrong = BTreeMap::<String, Vec<&str>>::new();
+    let each =
+        expected.iter().flat_map(|(endpoint, all)| all.iter().map(move |one| (endpoint, one)));
+    for (endpoint, Shared { versions, shape }) in each {
+        for version in versions {
+            let found = answers.get(endpoint).and_then(|all| all.get(version));
+            let found = found.with_context(|| format!("no answer of {endpoint} in {version}"))?;
+            for difference in shape::differences(shape, found) {
+                let place = format!("{endpoint} {}", difference.path);
+                let known = DIFFERENT.iter().position(|(known, _)| {
+                    *known == place || *known == format!("{version} {place}")
+                });
+                match known {
+                    Some(known) if host.is_ours() => drop(used.insert(known)),
+                    _ => wrong.entry(format!("{endpoint} {difference}")).or_default().push(version),
+                }
+            }
+        }
+    }
+    let stale = DIFFERENT.iter().enumerate().filter(|(at, _)| host.is_ours() && !used.contains(at));
+    let stale: Vec<_> = stale.map(|(_, (place, _))| place).collect();
+    let lines: Vec<_> =
+        wrong.iter().map(|(what, versions)| format!("{what}  ({})", versions.join(" "))).collect();
+    ensure!(lines.is_empty(), "{} differences:\n{}", lines.len(), lines.join("\n"));
+    ensure!(stale.is_empty(), "no longer different: {stale:?}");
+    Ok(())
+}
+
+/// The scenario: a container with something of everything, seen in each state, and what is around it.
+fn play(host: &Host) -> Result<Answers> {
+    let api = host.api();
+    let mut recorder = Recorder { api: api.clone(), answers: Answers::new() };
+    api.have("busybox:latest")?;
+    api.have("nginx:latest")?;
+    let container = rich_container(&api)?;
+    let list = format!("/containers/json?all=1&size=1&{}", filters(&[("id", &container.id)]));
+    recorder.see("container inspect created", &container.path("/json?size=1"))?;
+    recorder.see("container list created", &list)?;
+    container.start()?;
+    until(Duration::from_secs(30), "its health", || {
+        container.inspect().is_ok_and(|seen| seen["State"]["Health"]["Status"] == "healthy")
+    })?;
+    recorder.see("container inspect running", &container.path("/json"))?;
+    recorder.see("container list running", &list)?;
+    recorder.see("container stats", &container.path("/stats?stream=0&one-shot=1"))?;
+    recorder.see("container top", &container.path("/top"))?;
+    recorder.see("container changes", &container.path("/changes"))?;
+    exec(&mut recorder, &container)?;
+    let update = json!({"Memory": 96 << 20, "MemorySwap": 192 << 20});
+    recorder.send("container update", "POST", &container.path("/update"), Some(&update))?;
+    images(&mut recorder, &container)?;
+    container.post("/pause")?.expect(204)?;
+    recorder.see("container inspect paused", &container.path("/json"))?;
+    container.post("/unpause")?.expect(204)?;
+    container.post("/stop?t=0")?.expect(204)?;
+    recorder.see("container inspect exited", &container.path("/json"))?;
+    recorder.see("container list exited", &list)?;
+    recorder.send("container wait", "POST", &container.path("/wait"), None)?;
+    system(&mut recorder)?;
+    let plain = api.create(json!({"Cmd": ["true"]}))?;
+    plain.start()?;
+    plain.wait()?;
+    recorder.see("container inspect plain", &plain.path("/json"))?;
+    let prune = format!("/containers/prune?{}", filters(&[("label", "shape=none")]));
+    recorder.send("container prune nothing", "POST", &prune, None)?;
+    errors(&mut recorder)?;
+    Ok(recorder.answers)
+}
+
+fn rich_container(api: &Api) -> Result<Container> {
+    let body = json!({
+        "Image": "busybox:latest", "Cmd": ["sh", "-c", "echo x > /new; exec sleep 1000"], "Env": ["A=b"],
+        "Labels": {"shape": "rich"}, "ExposedPorts": {"80/tcp": {}, "90/udp": {}}, "Volumes": {"/anonymous": {}},
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000_u64},
+        "StopTimeout": 3, "Hostname": "shape", "Domainname": "example.com", "User": "0:0", "WorkingDir": "/tmp",
+        "HostConfig": {
+            "Binds": ["/tmp:/bound:ro"], "Tmpfs": {"/scratch": "size=1m"}, "Memory": 64 << 20, "NanoCpus": 500_000_000,
+            "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}, "CapAdd": ["NET_ADMIN"],
+            "ExtraHosts": ["other:10.1.1.1"], "Dns": ["10.2.2.2"], "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2},
+            "Ulimits": [{"Name": "nofile", "Soft": 100, "Hard": 200}], "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+            "Mounts": [{"Type": "volume", "Source": "shape-volume", "Target": "/volume"}],
+        },
+    });
+    api.create_named(&unique("shape"), body)
+}
+
+fn exec(recorder: &mut Recorder, container: &Container) -> Result<()> {
+    let body = json!({"Cmd": ["true"], "AttachStdout": true, "Env": ["X=y"], "User": "0"});
+    let made = recorder.send("exec create", "POST", &container.path("/exec"), Some(&body))?;
+    let Some(id) = made["Id"].as_str() else { return Ok(()) };
+    recorder.see("exec inspect created", &format!("/exec/{id}/json"))?;
+    let started = recorder.api.post_json(&format!("/exec/{id}/start"), &json!({"Detach": true}))?;
+    started.expect(200)?;
+    until(Duration::from_secs(20), "its end", || {
+        recorder
+            .api
+            .get_json(&format!("/exec/{id}/json"))
+            .is_ok_and(|seen| seen["Running"] == false)
+    })?;
+    recorder.see("exec inspect ended", &format!("/exec/{id}/json"))
+}
+
+fn images(recorder: &mut Recorder, container: &Container) -> Result<()> {
+    recorder.see("image list", "/images/json?all=1&digests=1")?;
+    recorder.see("image list with manifests", "/images/json?manifests=1&shared-size=1")?;
+    recorder.see("image inspect", "/images/nginx:latest/json")?;
+    recorder.see("image inspect with manifests", "/images/nginx:latest/json?manifests=1")?;
+    recorder.see("image history", "/images/nginx:latest/history")?;
+    recorder.see("distribution", "/distribution/busybox:latest/json")?;
+    let commit =
+        format!("/commit?container={}&repo=shape-commit&tag=1&comment=c&author=a", container.id);
+    recorder.send("commit", "POST", &commit, None)?;
+    recorder.see("image inspect committed", "/images/shape-commit:1/json")?;
+    recorder.send("image remove", "DELETE", "/images/shape-commit:1", None)?;
+    let prune = format!("/images/prune?{}", filters(&[("label", "shape=none")]));
+    recorder.send("image prune nothing", "POST", &prune, None)?;
+    Ok(())
+}
+
+fn system(recorder: &mut Recorder) -> Result<()> {
+    recorder.see("version", "/version")?;
+    recorder.see("info", "/info")?;
+    recorder.see("disk usage", "/system/df")?;
+    recorder.see("volume list", "/volumes")?;
+    recorder.see("volume inspect", "/volumes/shape-volume")?;
+    recorder.see("network list", &format!("/networks?{}", filters(&[("type", "builtin")])))?;
+    recorder.see("network inspect bridge", "/networks/bridge")?;
+    recorder.see("network inspect host", "/networks/host")?;
+    let since = format!(
+        "/events?since=1&until={}&{}",
+        now(),
+        filters(&[("type", "container"), ("event", "start")])
+    );
+    recorder.stream("event start", &since)?;
+    let since = format!(
+        "/events?since=1&until={}&{}",
+        now(),
+        filters(&[("type", "container"), ("event", "die")])
+    );
+    recorder.stream("event die", &since)
+}
+
+fn errors(recorder: &mut Recorder) -> Result<()> {
+    recorder.see("error", "/containers/nobody/json")?;
+    recorder.see("error of swarm", "/swarm")
+}
+
+fn now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |time| time.as_secs() + 1)
+}
+
+/// Asks in all versions and keeps the shapes.
+struct Recorder {
+    api: Api,
+    answers: Answers,
+}
+
+impl Recorder {
+    fn see(&mut self, endpoint: &str, path: &str) -> Result<()> {
+        for version in VERSIONS {
+            let response = self.api.at(version).get(path)?;
+            self.keep(
+                version,
+                endpoint,
+                response.status(),
+                &response.json().unwrap_or(Value::Null),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What cannot be done once for each version is done in the newest.
+    fn send(
+        &mut self,
+        endpoint: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        let newest = VERSIONS[VERSIONS.len() - 1];
+        let request = self.api.at(newest).request(method, path);
+        let response = self.api.send(&match body {
+            Some(body) => request.json(body),
+            None => request,
+        })?;
+        let answer = response.json().unwrap_or(Value::Null);
+        self.keep(newest, endpoint, response.status(), &answer)?;
+        Ok(answer)
+    }
+
+    /// The first document of a stream.
+    fn stream(&mut self, endpoint: &str, path: &str) -> Result<()> {
+        for version in VERSIONS {
+            let mut stream =
+                self.api.at(version).stream(&self.api.at(version).request("GET", path))?;
+            let first = stream.next_json()?.unwrap_or(Value::Null);
+            self.keep(version, endpoint, stream.head.status, &first)?;
+        }
+        Ok(())
+    }
+
+    /// The status is part of the shape.
+    fn keep(&mut self, version: &str, endpoint: &str, status: u16, answer: &Value) -> Result<()> {
+        let mut whole = Map::new();
+        whole.insert(status.to_string(), shape::of(answer));
+        let slot = self.answers.entry(endpoint.to_owned()).or_default();
+        if slot.insert(version.to_owned(), Value::Object(whole)).is_some() {
+            bail!("{endpoint} is asked for twice");
+        }
+        Ok(())
+    }
+}
