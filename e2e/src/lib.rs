@@ -50,7 +50,7 @@ pub mod runner;
 pub mod sandbox;
 pub mod shape;
 
-pub use anyhow::{Context, Result, anyhow, bail, ensure};
+pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use api::{Api, Container};
 pub use host::Host;
 pub use runner::{Rig, Test, unique};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::host::ContainerdVersion;
 use e2e::runner::{OrSkip as _, skip};
@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     nerdctl_starts_ours_again.ours_only(),
     we_handle_nerdctls.ours_only(),
     names_are_shared.ours_only(),
+    locks_hold_under_load.ours_only().slow(),
     ctrs_containers_are_shown.ours_only(),
     a_pod_is_shown_and_left_alone.ours_only().slow(),
 ];
@@ -104,7 +105,7 @@ fn ours(api: &Api, name: &str) -> Result<String> {
     Ok(id)
 }
 
-/// `ps`, `logs`, `inspect`, `exec`, `stop` and `rm` by nerdctl.
+/// `ps`, `logs`, `inspect`, `exec`, `cp`, `commit`, `restart`, `stop`, `start` and `rm` by nerdctl.
 fn handled_by_nerdctl(host: &Host, name: &str) -> Result<()> {
     let row = host.nerdctl(&["ps", "--format", "{{.Names}} {{.Image}} {{.Status}}"])?;
     ensure!(row.contains(&format!("{name} docker.io/library/busybox:latest Up")), "{row}");
@@ -120,10 +121,33 @@ fn handled_by_nerdctl(host: &Host, name: &str) -> Result<()> {
     ensure!(address.trim().parse::<std::net::Ipv4Addr>().is_ok(), "{address}");
     let shown = host.nerdctl(&["exec", name, "ip", "-4", "addr", "show", "eth0"])?;
     ensure!(shown.contains(address.trim()), "{shown}");
+    copied_by_nerdctl(host, name)?;
+    host.nerdctl(&["restart", "-t", "3", name])?;
+    host.nerdctl(&["stop", name])?;
+    host.nerdctl(&["start", name])?;
+    until(Duration::from_secs(20), "output of all three runs", || {
+        host.nerdctl(&["logs", name]).is_ok_and(|text| text.matches("hello from ours").count() == 3)
+    })?;
     host.nerdctl(&["stop", name])?;
     let row = host.nerdctl(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"])?;
     ensure!(row.contains(&format!("{name} Exited (5)")), "{row}");
     host.nerdctl(&["rm", name])?;
+    Ok(())
+}
+
+/// A file in and out, and an image of it all.
+fn copied_by_nerdctl(host: &Host, name: &str) -> Result<()> {
+    let (there, back) = (host.root()?.join("to-container"), host.root()?.join("from-container"));
+    std::fs::write(&there, "by nerdctl\n")?;
+    let path = |path: &Path| path.to_str().map(str::to_owned).context("path");
+    host.nerdctl(&["cp", &path(&there)?, &format!("{name}:/copied")])?;
+    host.nerdctl(&["cp", &format!("{name}:/copied"), &path(&back)?])?;
+    ensure!(std::fs::read_to_string(&back)? == "by nerdctl\n");
+    let image = format!("{name}:copy");
+    host.nerdctl(&["commit", name, &image])?;
+    let seen = host.nerdctl(&["run", "--rm", "--net=none", &image, "cat", "/copied"])?;
+    ensure!(seen == "by nerdctl\n", "{seen}");
+    host.nerdctl(&["rmi", &image])?;
     Ok(())
 }
 
@@ -288,6 +312,60 @@ fn names_are_shared(rig: &Rig) -> Result<()> {
         host.nerdctl(&["rm", &mine])?;
         Ok(())
     })
+}
+
+/// nerdctl and the daemon work on the same names, hosts files, networks and volumes for a minute: nobody waits for ever,
+/// nobody fails, and nothing is left.
+fn locks_hold_under_load(rig: &Rig) -> Result<()> {
+    with_nerdctl(rig, |host| {
+        let api = host.api();
+        api.have("busybox:latest")?;
+        leaving_nothing(host, || {
+            let end = Instant::now() + Duration::from_secs(60);
+            let counts = std::thread::scope(|scope| {
+                let theirs = |_| {
+                    scope.spawn(|| {
+                        repeat_until(end, || {
+                            host.nerdctl(&["run", "--rm", "busybox", "cat", "/etc/hosts"]).map(drop)
+                        })
+                    })
+                };
+                let ours = |_| {
+                    let api = api.clone();
+                    scope.spawn(move || {
+                        repeat_until(end, || {
+                            let container = api.create(json!({"Cmd": ["cat", "/etc/hosts"]}))?;
+                            container.start()?;
+                            ensure!(container.wait()? == 0, "it failed");
+                            container.remove()
+                        })
+                    })
+                };
+                let theirs: Vec<_> = (0..2).map(theirs).collect();
+                let ours: Vec<_> = (0..2).map(ours).collect();
+                let count = |threads: Vec<std::thread::ScopedJoinHandle<'_, Result<usize>>>| {
+                    threads
+                        .into_iter()
+                        .map(|thread| thread.join().map_err(|_| e2e::anyhow!("panicked"))?)
+                        .sum::<Result<usize>>()
+                };
+                Ok::<(usize, usize), e2e::Error>((count(theirs)?, count(ours)?))
+            })?;
+            // Four at a time on one lock: each gets its turn.
+            ensure!(counts.0 >= 10 && counts.1 >= 10, "{counts:?} containers in a minute");
+            Ok(())
+        })
+    })
+}
+
+/// How often `work` was done until `end`.
+fn repeat_until(end: Instant, work: impl Fn() -> Result<()>) -> Result<usize> {
+    let mut count = 0;
+    while Instant::now() < end {
+        work()?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn ctrs_containers_are_shown(rig: &Rig) -> Result<()> {
