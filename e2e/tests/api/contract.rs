@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use e2e::api::{BUSYBOX, Container, encode, filters, pull_messages, script_body};
+use e2e::api::{BUSYBOX, Container, encode, pull_messages, script_body};
 use e2e::host::{LOGIN, LOGIN_REGISTRY};
 use e2e::http::Response;
 use e2e::lying::{Lie, LyingRegistry};
@@ -155,6 +155,142 @@ const CONTAINERS: &[Row] = &[
         let text = "failed to create task for container: {}no such file or directory{}";
         told(&container.post("/start")?, 400, text)
     }),
+    ("AlreadyPaused", |rig| {
+        let container = paused(rig)?;
+        let text = format!("{{}}ontainer {} is already paused", container.id);
+        told(&container.post("/pause")?, 409, text)
+    }),
+    ("NotPaused", |rig| {
+        let container = sleeper(rig)?;
+        let text = format!("Container {} is not paused", container.id);
+        told(&container.post("/unpause")?, 500, text)
+    }),
+    ("StartPaused", |rig| {
+        let text = "cannot start a paused container, try unpause instead";
+        told(&paused(rig)?.post("/start")?, 409, text)
+    }),
+    ("CannotRestart", |rig| {
+        let container = sleeper(rig)?;
+        let text =
+            format!("{{}}annot restart container {}: {{}}nvalid signal: SIGNOPE", container.id);
+        told(&container.post("/restart?signal=SIGNOPE")?, 400, text)
+    }),
+    ("IsRestarting", |rig| {
+        restarting(rig, "/pause", "Container {} is restarting, wait until the container is running")
+    }),
+    ("CannotUpdate", |rig| {
+        let container = sleeper(rig)?;
+        let body = json!({"NanoCpus": 500_000_000, "CpuQuota": 50_000});
+        let answer = container.api().post_json(&container.path("/update"), &body)?;
+        told(&answer, 400, "Conflicting options: Nano CPUs and CPU {} cannot both be set")
+    }),
+    ("EmptyName", |rig| {
+        let text = "Neither old nor new names may be empty";
+        told(&sleeper(rig)?.post("/rename?name=")?, 400, text)
+    }),
+    ("SameName", |rig| {
+        let container = sleeper(rig)?;
+        let text = "Renaming a container with the same name as its current name";
+        told(&container.post(&format!("/rename?name={}", container.name))?, 400, text)
+    }),
+    ("NewName", |rig| {
+        let (first, second) = (sleeper(rig)?, sleeper(rig)?);
+        let text = format!(
+            "Error when allocating new name: Conflict. The container name \"/{}\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            first.name, first.id
+        );
+        told(&second.post(&format!("/rename?name={}", first.name))?, 409, text)
+    }),
+    ("Top", |rig| {
+        let container = sleeper(rig)?;
+        let answer = container.api().get(&container.path("/top?ps_args=-o%20comm"))?;
+        told(&answer, 500, "Couldn't find PID field in ps output")
+    }),
+    ("NoDeviceDriver", |rig| {
+        let request = json!([{"Driver": "nobody", "Capabilities": [["gpu"]]}]);
+        let text = "could not select device driver \"nobody\" with capabilities: [[gpu]]";
+        let told = create_or_start(rig, json!({"DeviceRequests": request}), text)?;
+        // dockerd calls it its own fault.
+        Ok(Told { expected: (told.status, text.to_owned()), ..told })
+    }),
+    ("JoinFailed", |rig| {
+        let ended = rig.host()?.api().create(script_body("true"))?;
+        let text =
+            format!("failed to join PID namespace: {{}}ontainer {} is not running", ended.id);
+        create_or_start(rig, json!({"PidMode": format!("container:{}", ended.id)}), &text)
+    }),
+    ("NotShareable", |rig| {
+        let mut body = script_body("exec sleep 1000");
+        body["HostConfig"]["IpcMode"] = json!("private");
+        let other = rig.host()?.api().create(body)?;
+        other.start()?;
+        let text = format!(
+            "{{}}container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+            other.id
+        );
+        let told =
+            create_or_start(rig, json!({"IpcMode": format!("container:{}", other.id)}), &text)?;
+        Ok(Told { expected: (told.status.min(400), text), ..told })
+    }),
+    ("NetworkSetup", |rig| {
+        let text = "failed to set up container networking: network nobody-has-this not found";
+        create_or_start(rig, json!({"NetworkMode": "nobody-has-this"}), text)
+            .map(|told| Told { expected: (404, text.to_owned()), ..told })
+    }),
+    ("NetworkNotFound", |rig| {
+        told(&rig.host()?.api().get("/networks/nobody")?, 404, "network nobody not found")
+    }),
+    ("CannotJoin", |rig| {
+        let ended = rig.host()?.api().create(script_body("true"))?;
+        let text =
+            "cannot join network namespace of a non running container: container {} is created";
+        create_or_start(rig, json!({"NetworkMode": format!("container:{}", ended.id)}), text)
+    }),
+    ("BindSourceMissing", |rig| {
+        let mount = json!([{"Type": "bind", "Source": "/nobody/has/this", "Target": "/x"}]);
+        let text = "invalid mount config for type \"bind\": bind source path does not exist: /nobody/has/this";
+        create_or_start(rig, json!({"Mounts": mount}), text)
+            .map(|told| Told { expected: (400, text.to_owned()), ..told })
+    }),
+    ("NoSuchVolume", |rig| {
+        told(&rig.host()?.api().get("/volumes/nobody")?, 404, "get nobody: no such volume")
+    }),
+    ("VolumeInUse", |rig| {
+        let volume = unique("used");
+        let mut body = script_body("true");
+        body["HostConfig"]["Binds"] = json!([format!("{volume}:/x")]);
+        let container = rig.host()?.api().create(body)?;
+        let answer = container.api().delete(&format!("/volumes/{volume}"))?;
+        let text = format!("remove {volume}: volume is in use - [{}]", container.id);
+        told(&answer, 409, text)
+    }),
+    ("NoSuchVolumeDriver", |rig| {
+        let body = json!({"Name": "v", "Driver": "nobody"});
+        let answer = rig.host()?.api().post_json("/volumes/create", &body)?;
+        let text = "create v: error looking up volume plugin nobody: plugin \"nobody\" not found";
+        told(&answer, 404, text)
+    }),
+    ("NoSuchPath", |rig| {
+        let container = sleeper(rig)?;
+        let text = format!("Could not find the file /nobody in container {}", container.id);
+        told(&container.api().get(&container.path("/archive?path=/nobody"))?, 404, text)
+    }),
+    ("NotAnExtractionPoint", |rig| {
+        let container = sleeper(rig)?;
+        told(&extract(&container, "/etc/passwd")?, 400, "extraction point is not a directory")
+    }),
+    ("ReadOnlyVolume", |rig| {
+        let mut body = script_body("true");
+        body["HostConfig"]["Binds"] = json!(["/tmp:/kept:ro"]);
+        let container = rig.host()?.api().create(body)?;
+        told(&extract(&container, "/kept")?, 400, "mounted volume is marked read-only")
+    }),
+    ("ReadOnlyRoot", |rig| {
+        let mut body = script_body("true");
+        body["HostConfig"]["ReadonlyRootfs"] = json!(true);
+        let container = rig.host()?.api().create(body)?;
+        told(&extract(&container, "/etc")?, 400, "container rootfs is marked read-only")
+    }),
 ];
 
 fn containers_in_dockers_words(rig: &Rig) -> Result<()> {
@@ -165,6 +301,49 @@ fn create(rig: &Rig, body: Value) -> Result<Response> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
     api.post_json("/containers/create", &body)
+}
+
+/// What create or, if that has no objection, start says of these fields of `HostConfig`.
+fn create_or_start(rig: &Rig, host_config: Value, text: &str) -> Result<Told> {
+    let api = rig.host()?.api();
+    api.have(BUSYBOX)?;
+    let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host_config});
+    let created = api.post_json("/containers/create", &body)?;
+    if created.status() != 201 {
+        return told(&created, 409, text);
+    }
+    let id = created.json()?["Id"].as_str().context("no Id")?.to_owned();
+    let started = api.post(&format!("/containers/{id}/start"))?;
+    api.delete(&format!("/containers/{id}?force=1"))?.expect(204)?;
+    told(&started, 409, text)
+}
+
+/// Sends an empty archive.
+fn extract(container: &Container, path: &str) -> Result<Response> {
+    let path = container.path(&format!("/archive?path={}", encode(path)));
+    let request = container.api().request("PUT", &path);
+    container.api().send(&request.header("Content-Type", "application/x-tar").bytes([0; 1024]))
+}
+
+fn paused(rig: &Rig) -> Result<Container> {
+    let container = sleeper(rig)?;
+    container.post("/pause")?.expect(204)?;
+    Ok(container)
+}
+
+/// Asks a container that fails again and again, until it is between two tries.
+fn restarting(rig: &Rig, path: &str, text: &str) -> Result<Told> {
+    let mut body = script_body("false");
+    body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
+    let container = rig.host()?.api().create(body)?;
+    container.start()?;
+    let mut answer = None;
+    until(Duration::from_secs(30), "a refusal between two tries", || {
+        let waits = container.status().is_ok_and(|status| status == "restarting");
+        answer = if waits { container.post(path).ok() } else { None };
+        answer.as_ref().is_some_and(|answer| answer.message().contains("is restarting"))
+    })?;
+    told(&answer.context("no answer")?, 409, text.replacen("{}", &container.id, 1))
 }
 
 fn sleeper(rig: &Rig) -> Result<Container> {
@@ -189,6 +368,25 @@ const STREAMS: &[Row] = &[
     ("InvalidDetachKeys", |rig| {
         let answer = sleeper(rig)?.post("/attach?stream=1&stdout=1&detachKeys=nonsense")?;
         told(&answer, 400, "Invalid detach keys (nonsense) provided")
+    }),
+    ("AttachPaused", |rig| {
+        let container = paused(rig)?;
+        let text =
+            format!("{{}}ontainer {} is paused, unpause the container before attach", container.id);
+        told(&container.post("/attach?stream=1&stdout=1")?, 409, text)
+    }),
+    ("AttachRestarting", |rig| {
+        let text = "{}ontainer {} is restarting, wait until the container is running";
+        restarting(rig, "/attach?stream=1&stdout=1", text)
+            .map(|told| Told { expected: (409, text.to_owned()), ..told })
+    }),
+    ("LogDriver", |rig| {
+        crate::needs_rig(rig.host()?)?;
+        let mut body = script_body("true");
+        body["HostConfig"]["LogConfig"] = json!({"Type": "journald"});
+        let container = rig.host()?.api().create(body)?;
+        let text = "failed to create task for container: failed to initialize logging driver: journald is not enabled on this host";
+        told(&container.post("/start")?, 500, text)
     }),
 ];
 
@@ -245,10 +443,6 @@ fn pull(rig: &Rig, image: &str) -> Result<Response> {
 // ---- what dockerd says in other words, or never ------------------------------------------------------------------------
 
 const OURS: &[Row] = &[
-    ("EmptyContainerRef", |rig| {
-        let path = format!("/containers/json?{}", filters(&[("before", "")]));
-        told(&rig.host()?.api().get(&path)?, 400, "container name or ID cannot be empty")
-    }),
     ("NoSuchUser", |rig| {
         let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "User": "nobody-has-this"});
         let text = "unable to find user nobody-has-this: no matching entries in passwd file";
@@ -328,10 +522,84 @@ const OURS: &[Row] = &[
         first.join().map_err(|_| e2e::anyhow!("panicked"))??.expect(204)?;
         told(&answer?, 409, text)
     }),
+    ("JoinMissing", |rig| {
+        let api = rig.host()?.api();
+        let gone = sleeper(rig)?;
+        let mode = format!("container:{}", gone.id);
+        let body = json!({"Cmd": ["true"], "HostConfig": {"NetworkMode": mode}});
+        let container = api.create(body)?;
+        gone.remove()?;
+        let text =
+            format!("joining network namespace of container: No such container: {}", gone.id);
+        told(&container.post("/start")?, 500, text)
+    }),
+    ("JoinItself", |rig| {
+        let name = unique("itself");
+        let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"NetworkMode": format!("container:{name}")}});
+        let api = rig.host()?.api();
+        api.have(BUSYBOX)?;
+        let created = api.post_json(&format!("/containers/create?name={name}"), &body)?;
+        if created.status() != 201 {
+            return told(&created, 400, "cannot join own network namespace");
+        }
+        let answer = api.post(&format!("/containers/{name}/start"))?;
+        api.delete(&format!("/containers/{name}"))?.expect(204)?;
+        told(&answer, 400, "cannot join own network namespace")
+    }),
+    ("NotADirectory", |rig| {
+        let container = sleeper(rig)?;
+        let answer = container.api().get(&container.path("/archive?path=/etc/passwd/"))?;
+        told(&answer, 400, "{}/etc/passwd{}: not a directory")
+    }),
+    ("BadArchive", |rig| {
+        let container = sleeper(rig)?;
+        let request = container.api().request("PUT", &container.path("/archive?path=/tmp"));
+        let request =
+            request.header("Content-Type", "application/x-tar").bytes("nonsense ".repeat(200));
+        told(&container.api().send(&request)?, 400, "{}")
+    }),
+    ("VolumeOverFile", |rig| {
+        let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "Volumes": {"/etc/passwd": {}}});
+        let text = "cannot mount volume over existing file, file exists {}/etc/passwd";
+        told(&create(rig, body)?, 400, text)
+    }),
+    ("SubpathEscapes", |rig| {
+        told(
+            &subpath(rig, "out/of")?,
+            400,
+            "{}path concatenation escapes the base directory, base: {}, subpath: out/of",
+        )
+    }),
+    ("SubpathMissing", |rig| {
+        told(&subpath(rig, "missing")?, 404, "{}cannot access path {}/missing: {}")
+    }),
 ];
 
 fn our_own_words(rig: &Rig) -> Result<()> {
     keep(rig, OURS)
+}
+
+/// Starts a container that mounts a part of a volume in which `out` leads elsewhere.
+fn subpath(rig: &Rig, path: &str) -> Result<Response> {
+    let api = rig.host()?.api();
+    let volume = unique("parts");
+    let mut body = script_body("ln -s / /v/out");
+    body["HostConfig"]["Binds"] = json!([format!("{volume}:/v")]);
+    let filler = api.create(body)?;
+    filler.start()?;
+    ensure!(filler.wait()? == 0);
+    let mount = json!([{"Type": "volume", "Source": volume, "Target": "/p", "VolumeOptions": {"Subpath": path}}]);
+    let mut body = script_body("true");
+    body["HostConfig"]["Mounts"] = mount;
+    body["Image"] = json!(BUSYBOX);
+    let created = api.post_json("/containers/create", &body)?;
+    if created.status() != 201 {
+        return Ok(created);
+    }
+    let id = created.json()?["Id"].as_str().context("no Id")?.to_owned();
+    let started = api.post(&format!("/containers/{id}/start"))?;
+    api.delete(&format!("/containers/{id}"))?.expect(204)?;
+    Ok(started)
 }
 
 fn pull_from_liar(rig: &Rig, lie: Lie) -> Result<Response> {
@@ -362,6 +630,21 @@ const NEIGHBOURS: &[Row] = &[
             let body = json!({"Image": BUSYBOX, "Cmd": ["true"]});
             told(&host.api().post_json("/containers/create", &body)?, 500, "{}: {}ot a directory{}")
         })
+    }),
+    ("NoInit", |rig| {
+        let mut outcome = None;
+        rig.with_own_host(
+            |plan| plan.environment.push(("PATH".to_owned(), "/nowhere".to_owned())),
+            |host| {
+                host.api().have(BUSYBOX)?;
+                let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"Init": true}});
+                let answer = host.api().post_json("/containers/create", &body)?;
+                let text = "no init for containers found in $PATH (docker-init, tini-static, tini): install tini, or create the container without an init";
+                outcome = Some(told(&answer, 500, text)?);
+                Ok(())
+            },
+        )?;
+        outcome.context("nothing was told")
     }),
     ("ContainerdUnavailable", |rig| {
         on_own_host(rig, |host| {
@@ -425,19 +708,31 @@ const DEFINITION: &str = include_str!("../../../crates/engine/src/error.rs");
 
 /// What no request can cause at will, and where it is tested instead; `error/tests.rs` has the text of each.
 const UNPROVOKED: &[(&str, &str)] = &[
+    ("NotLoaded", "a first look of more than ten seconds: engine/inventory.rs"),
     (
         "ShuttingDown",
-        "a race of some milliseconds between a signal and an answer: engine/images/progress.rs",
+        "a race of milliseconds between a signal and an answer: engine/images/progress.rs",
     ),
-    (
-        "StartRemoving",
-        "the start waits for the removal and finds nothing then; a removal must fail half-way: unit tests of state",
-    ),
+    ("StartRemoving", "the start waits for the removal, and finds nothing then: engine/state.rs"),
+    ("UpdateRemoving", "the same"),
     ("LogsOfDead", "the same"),
+    ("CannotExport", "the same"),
+    ("CannotCommit", "the same"),
+    ("CannotPause", "the runtime must fail: live.rs has the shim that hangs"),
+    ("CannotUnpause", "the same"),
+    ("ConflictingUpdate", "always the source of CannotUpdate"),
+    ("PruneRunning", "two prunes at once, a race: engine/prune.rs"),
     (
         "AmbiguousImage",
         "two images with a common prefix cannot be made to order: engine/tests/images",
     ),
+    (
+        "AmbiguousNetwork",
+        "two networks with a common prefix cannot be made to order: engine/networks",
+    ),
+    ("CannotOverwrite", "archive.rs has both, with the archives it takes"),
+    ("NotPropagated", "mounts.rs: whether the host's mounts are shared is not the test's to say"),
+    ("EmptyContainerRef", "no route has an empty segment"),
 ];
 
 fn every_error_is_provoked(_: &Rig) -> Result<()> {
