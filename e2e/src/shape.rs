@@ -103,8 +103,8 @@ fn push(path: String, expected: Option<&Value>, found: Option<&Value>, all: &mut
 mod tests {
     use super::*;
 
-    fn seen(expected: Value, found: Value) -> Vec<String> {
-        let (expected, found) = (of(&expected), of(&found));
+    fn seen(expected: &Value, found: &Value) -> Vec<String> {
+        let (expected, found) = (of(expected), of(found));
         differences(&expected, &found).iter().map(ToString::to_string).collect()
     }
 
@@ -112,14 +112,14 @@ mod tests {
     fn values_do_not_matter() {
         let expected = json!({"Id": "a", "N": 1, "L": [{"x": 1}, {"x": 2}], "O": {}});
         let found = json!({"O": {}, "L": [{"x": 7}], "N": 2.5, "Id": ""});
-        assert_eq!(seen(expected, found), Vec::<String>::new());
+        assert_eq!(seen(&expected, &found), Vec::<String>::new());
     }
 
     #[test]
     fn keys_types_null_and_empty_do() {
         let expected = json!({"a": {"b": null, "c": []}, "d": [{"e": ""}], "gone": 1});
         let found = json!({"a": {"b": [], "c": null}, "d": [{"e": 1}], "new": true});
-        let all = seen(expected, found);
+        let all = seen(&expected, &found);
         assert_eq!(
             all,
             [

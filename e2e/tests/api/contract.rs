@@ -95,7 +95,7 @@ const CONTAINERS: &[Row] = &[
         told(&api.get(&format!("/containers/{twice}/json"))?, 400, text)
     }),
     ("NoSuchImage", |rig| {
-        told(&create(rig, json!({"Image": "nobody"}))?, 404, "No such image: nobody:latest")
+        told(&create(rig, &json!({"Image": "nobody"}))?, 404, "No such image: nobody:latest")
     }),
     ("NoSuchPlatform", |rig| {
         let api = rig.host()?.api();
@@ -117,7 +117,7 @@ const CONTAINERS: &[Row] = &[
     }),
     ("NoCommand", |rig| {
         let body = json!({"Image": BUSYBOX, "Entrypoint": [""], "Cmd": null});
-        told(&create(rig, body)?, 400, "no command specified")
+        told(&create(rig, &body)?, 400, "no command specified")
     }),
     ("NotRunning", |rig| {
         let container = rig.host()?.api().create(script_body("true"))?;
@@ -209,7 +209,7 @@ const CONTAINERS: &[Row] = &[
     ("NoDeviceDriver", |rig| {
         let request = json!([{"Driver": "nobody", "Capabilities": [["gpu"]]}]);
         let text = "could not select device driver \"nobody\" with capabilities: [[gpu]]";
-        let told = create_or_start(rig, json!({"DeviceRequests": request}), text)?;
+        let told = create_or_start(rig, &json!({"DeviceRequests": request}), text)?;
         // dockerd calls it its own fault.
         Ok(Told { expected: (told.status, text.to_owned()), ..told })
     }),
@@ -217,7 +217,7 @@ const CONTAINERS: &[Row] = &[
         let ended = rig.host()?.api().create(script_body("true"))?;
         let text =
             format!("failed to join PID namespace: {{}}ontainer {} is not running", ended.id);
-        create_or_start(rig, json!({"PidMode": format!("container:{}", ended.id)}), &text)
+        create_or_start(rig, &json!({"PidMode": format!("container:{}", ended.id)}), &text)
     }),
     ("NotShareable", |rig| {
         let mut body = script_body("exec sleep 1000");
@@ -229,12 +229,12 @@ const CONTAINERS: &[Row] = &[
             other.id
         );
         let told =
-            create_or_start(rig, json!({"IpcMode": format!("container:{}", other.id)}), &text)?;
+            create_or_start(rig, &json!({"IpcMode": format!("container:{}", other.id)}), &text)?;
         Ok(Told { expected: (told.status.min(400), text), ..told })
     }),
     ("NetworkSetup", |rig| {
         let text = "failed to set up container networking: network nobody-has-this not found";
-        create_or_start(rig, json!({"NetworkMode": "nobody-has-this"}), text)
+        create_or_start(rig, &json!({"NetworkMode": "nobody-has-this"}), text)
             .map(|told| Told { expected: (404, text.to_owned()), ..told })
     }),
     ("NetworkNotFound", |rig| {
@@ -244,12 +244,12 @@ const CONTAINERS: &[Row] = &[
         let ended = rig.host()?.api().create(script_body("true"))?;
         let text =
             "cannot join network namespace of a non running container: container {} is created";
-        create_or_start(rig, json!({"NetworkMode": format!("container:{}", ended.id)}), text)
+        create_or_start(rig, &json!({"NetworkMode": format!("container:{}", ended.id)}), text)
     }),
     ("BindSourceMissing", |rig| {
         let mount = json!([{"Type": "bind", "Source": "/nobody/has/this", "Target": "/x"}]);
         let text = "invalid mount config for type \"bind\": bind source path does not exist: /nobody/has/this";
-        create_or_start(rig, json!({"Mounts": mount}), text)
+        create_or_start(rig, &json!({"Mounts": mount}), text)
             .map(|told| Told { expected: (400, text.to_owned()), ..told })
     }),
     ("NoSuchVolume", |rig| {
@@ -297,14 +297,14 @@ fn containers_in_dockers_words(rig: &Rig) -> Result<()> {
     keep(rig, CONTAINERS)
 }
 
-fn create(rig: &Rig, body: Value) -> Result<Response> {
+fn create(rig: &Rig, body: &Value) -> Result<Response> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
-    api.post_json("/containers/create", &body)
+    api.post_json("/containers/create", body)
 }
 
 /// What create or, if that has no objection, start says of these fields of `HostConfig`.
-fn create_or_start(rig: &Rig, host_config: Value, text: &str) -> Result<Told> {
+fn create_or_start(rig: &Rig, host_config: &Value, text: &str) -> Result<Told> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
     let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host_config});
@@ -446,7 +446,7 @@ const OURS: &[Row] = &[
     ("NoSuchUser", |rig| {
         let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "User": "nobody-has-this"});
         let text = "unable to find user nobody-has-this: no matching entries in passwd file";
-        told(&create(rig, body)?, 400, text)
+        told(&create(rig, &body)?, 400, text)
     }),
     ("Unsupported", |rig| {
         told(&rig.host()?.api().post("/build")?, 501, "{} is not supported by nerdctld{}")
@@ -561,7 +561,7 @@ const OURS: &[Row] = &[
     ("VolumeOverFile", |rig| {
         let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "Volumes": {"/etc/passwd": {}}});
         let text = "cannot mount volume over existing file, file exists {}/etc/passwd";
-        told(&create(rig, body)?, 400, text)
+        told(&create(rig, &body)?, 400, text)
     }),
     ("SubpathEscapes", |rig| {
         told(

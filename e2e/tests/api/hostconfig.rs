@@ -138,7 +138,7 @@ fn security_options_hold(rig: &Rig) -> Result<()> {
         ("no-new-privileges=maybe", "invalid --security-opt 2: \"no-new-privileges=maybe\""),
     ] {
         // dockerd takes these for a mistake of its own (500).
-        ensure_refused(&api, json!({"SecurityOpt": [option]}), expected)?;
+        ensure_refused(&api, &json!({"SecurityOpt": [option]}), expected)?;
     }
     Ok(())
 }
@@ -324,18 +324,18 @@ fn devices_of_the_host(rig: &Rig) -> Result<()> {
     let missing = json!({"Devices": [{"PathOnHost": "/dev/none-of-these", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm"}]});
     ensure_refused(
         &api,
-        missing,
+        &missing,
         "error gathering device information while adding custom device \"/dev/none-of-these\"",
     )?;
     ensure_refused(
         &api,
-        json!({"DeviceCgroupRules": ["nonsense"]}),
+        &json!({"DeviceCgroupRules": ["nonsense"]}),
         "invalid device cgroup rule format: 'nonsense'",
     )
 }
 
 /// Refused at create, or at start: dockerd looks at some fields then only.
-fn ensure_refused(api: &Api, host: Value, words: &str) -> Result<()> {
+fn ensure_refused(api: &Api, host: &Value, words: &str) -> Result<()> {
     let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host});
     api.have(BUSYBOX)?;
     let created = api.post_json("/containers/create", &body)?;
@@ -356,10 +356,10 @@ fn gpus_and_cdi_devices(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     // Without a driver's name dockerd 29 says which vendors it looked for.
     let gpu = json!({"DeviceRequests": [{"Driver": "x", "Count": -1, "Capabilities": [["gpu"]]}]});
-    ensure_refused(&api, gpu, "could not select device driver \"x\" with capabilities: [[gpu]]")?;
+    ensure_refused(&api, &gpu, "could not select device driver \"x\" with capabilities: [[gpu]]")?;
     let device =
         json!({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=none"]}]});
-    ensure_refused(&api, device, "unresolvable CDI devices vendor.com/class=none")
+    ensure_refused(&api, &device, "unresolvable CDI devices vendor.com/class=none")
 }
 
 fn kernel_parameters(rig: &Rig) -> Result<()> {
@@ -370,13 +370,13 @@ fn kernel_parameters(rig: &Rig) -> Result<()> {
     let text = output(&api, script, host)?;
     ensure!(text == "99\n1\n", "{text}");
     let host = json!({"Sysctls": {"kernel.panic": "1"}});
-    ensure_refused(&api, host, "sysctl \"kernel.panic\" is not in a separate kernel namespace")?;
+    ensure_refused(&api, &host, "sysctl \"kernel.panic\" is not in a separate kernel namespace")?;
     let host = json!({"NetworkMode": "host", "Sysctls": {"net.ipv4.ip_forward": "1"}});
-    ensure_refused(&api, host, "not allowed in host network namespace")?;
+    ensure_refused(&api, &host, "not allowed in host network namespace")?;
     let eth0 = json!({"NetworkMode": "bridge", "Sysctls": {"net.ipv4.conf.eth0.forwarding": "1"}});
     ensure_refused(
         &api,
-        eth0,
+        &eth0,
         "interface specific sysctl setting \"net.ipv4.conf.eth0.forwarding\" must be supplied",
     )
 }

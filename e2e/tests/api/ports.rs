@@ -341,7 +341,8 @@ fn ports_are_shared_with_nerdctl(rig: &Rig) -> Result<()> {
             let path = format!("/containers/{name}/json");
             until(Duration::from_secs(20), "its port", || {
                 api.get_json(&path).is_ok_and(|seen| {
-                    seen["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"] == port.to_string()
+                    seen["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"].as_str()
+                        == Some(port.to_string().as_str())
                 })
             })?;
             let text = refused(host, &json!([{"HostPort": port.to_string()}]))?;
