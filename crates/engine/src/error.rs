@@ -656,7 +656,10 @@ impl Error {
             Self::ContainerdUnavailable { .. } | Self::NotLoaded | Self::ShuttingDown => {
                 Class::Unavailable
             }
-            // dockerd takes whatever goes wrong when it writes the spec at start for its own fault.
+            Self::JoinFailed { source, .. } if matches!(**source, Self::NotShareable(_)) => {
+                Class::Invalid
+            }
+            // dockerd takes what else goes wrong when it writes the spec at start for its own fault.
             Self::JoinFailed { .. }
             | Self::NoInit
             | Self::TooManyRequests(_)

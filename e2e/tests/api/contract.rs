@@ -39,9 +39,17 @@ struct Told {
 fn told(response: &Response, status: u16, text: impl Into<String>) -> Result<Told> {
     let message = match response.status() {
         200 => pull_messages(response).err().map(|error| error.to_string()).unwrap_or_default(),
-        _ => response.message(),
+        _ => words(response),
     };
     Ok(Told { status: response.status(), message, expected: (status, text.into()) })
+}
+
+/// dockerd refuses an attach in plain text.
+fn words(response: &Response) -> String {
+    match response.message() {
+        empty if empty.is_empty() => response.text().trim().to_owned(),
+        message => message,
+    }
 }
 
 /// The variant, and how to cause it. `{}` in the text is anything.
@@ -137,11 +145,6 @@ const CONTAINERS: &[Row] = &[
     ("InvalidParameter", |rig| {
         told(&sleeper(rig)?.post("/kill?signal=SIGNOPE")?, 400, "{}nvalid signal: SIGNOPE")
     }),
-    ("CannotStop", |rig| {
-        let container = sleeper(rig)?;
-        let text = format!("cannot stop container: {}: invalid signal: SIGNOPE", container.id);
-        told(&container.post("/stop?signal=SIGNOPE")?, 400, text)
-    }),
     ("CannotRemove", |rig| {
         let container = sleeper(rig)?;
         let text = format!(
@@ -169,14 +172,8 @@ const CONTAINERS: &[Row] = &[
         let text = "cannot start a paused container, try unpause instead";
         told(&paused(rig)?.post("/start")?, 409, text)
     }),
-    ("CannotRestart", |rig| {
-        let container = sleeper(rig)?;
-        let text =
-            format!("{{}}annot restart container {}: {{}}nvalid signal: SIGNOPE", container.id);
-        told(&container.post("/restart?signal=SIGNOPE")?, 400, text)
-    }),
     ("IsRestarting", |rig| {
-        restarting(rig, "/pause", "Container {} is restarting, wait until the container is running")
+        restarting(rig, "/pause", &json!({}), "Container {} is restarting, wait until the container is running")
     }),
     ("CannotUpdate", |rig| {
         let container = sleeper(rig)?;
@@ -217,7 +214,8 @@ const CONTAINERS: &[Row] = &[
         let ended = rig.host()?.api().create(script_body("true"))?;
         let text =
             format!("failed to join PID namespace: {{}}ontainer {} is not running", ended.id);
-        create_or_start(rig, &json!({"PidMode": format!("container:{}", ended.id)}), &text)
+        let told = create_or_start(rig, &json!({"PidMode": format!("container:{}", ended.id)}), &text)?;
+        Ok(Told { expected: (500, text), ..told })
     }),
     ("NotShareable", |rig| {
         let mut body = script_body("exec sleep 1000");
@@ -265,9 +263,9 @@ const CONTAINERS: &[Row] = &[
         told(&answer, 409, text)
     }),
     ("NoSuchVolumeDriver", |rig| {
-        let body = json!({"Name": "v", "Driver": "nobody"});
+        let body = json!({"Name": "vv", "Driver": "nobody"});
         let answer = rig.host()?.api().post_json("/volumes/create", &body)?;
-        let text = "create v: error looking up volume plugin nobody: plugin \"nobody\" not found";
+        let text = "create vv: error looking up volume plugin nobody: plugin \"nobody\" not found";
         told(&answer, 404, text)
     }),
     ("NoSuchPath", |rig| {
@@ -290,6 +288,28 @@ const CONTAINERS: &[Row] = &[
         body["HostConfig"]["ReadonlyRootfs"] = json!(true);
         let container = rig.host()?.api().create(body)?;
         told(&extract(&container, "/etc")?, 400, "container rootfs is marked read-only")
+    }),
+    ("NoExecCommand", |rig| {
+        let container = sleeper(rig)?;
+        let answer = container.api().post_json(&container.path("/exec"), &json!({"Cmd": []}))?;
+        told(&answer, 400, "No exec command specified")
+    }),
+    ("NoSuchExec", |rig| {
+        told(&rig.host()?.api().get("/exec/nobody/json")?, 404, "No such exec instance: nobody")
+    }),
+    ("ExecPaused", |rig| {
+        let container = paused(rig)?;
+        let body = json!({"Cmd": ["true"]});
+        let answer = container.api().post_json(&container.path("/exec"), &body)?;
+        let text = format!(
+            "Container {} is paused, unpause the container before exec",
+            container.id
+        );
+        told(&answer, 409, text)
+    }),
+    ("ExecRestarting", |rig| {
+        let text = "Container {} is restarting, wait until the container is running";
+        restarting(rig, "/exec", &json!({"Cmd": ["true"]}), text)
     }),
 ];
 
@@ -325,6 +345,13 @@ fn extract(container: &Container, path: &str) -> Result<Response> {
     container.api().send(&request.header("Content-Type", "application/x-tar").bytes([0; 1024]))
 }
 
+/// An exec of `true` that nobody has started.
+fn exec_of(container: &Container) -> Result<String> {
+    let body = json!({"Cmd": ["true"]});
+    let made = container.api().post_json(&container.path("/exec"), &body)?.expect(201)?.json()?;
+    made["Id"].as_str().map(str::to_owned).context("no Id")
+}
+
 fn paused(rig: &Rig) -> Result<Container> {
     let container = sleeper(rig)?;
     container.post("/pause")?.expect(204)?;
@@ -332,7 +359,7 @@ fn paused(rig: &Rig) -> Result<Container> {
 }
 
 /// Asks a container that fails again and again, until it is between two tries.
-fn restarting(rig: &Rig, path: &str, text: &str) -> Result<Told> {
+fn restarting(rig: &Rig, path: &str, request: &Value, text: &str) -> Result<Told> {
     let mut body = script_body("false");
     body["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
     let container = rig.host()?.api().create(body)?;
@@ -340,8 +367,9 @@ fn restarting(rig: &Rig, path: &str, text: &str) -> Result<Told> {
     let mut answer = None;
     until(Duration::from_secs(30), "a refusal between two tries", || {
         let waits = container.status().is_ok_and(|status| status == "restarting");
-        answer = if waits { container.post(path).ok() } else { None };
-        answer.as_ref().is_some_and(|answer| answer.message().contains("is restarting"))
+        let asked = || container.api().post_json(&container.path(path), request);
+        answer = if waits { asked().ok() } else { None };
+        answer.as_ref().is_some_and(|answer| words(answer).contains("is restarting"))
     })?;
     told(&answer.context("no answer")?, 409, text.replacen("{}", &container.id, 1))
 }
@@ -377,7 +405,7 @@ const STREAMS: &[Row] = &[
     }),
     ("AttachRestarting", |rig| {
         let text = "{}ontainer {} is restarting, wait until the container is running";
-        restarting(rig, "/attach?stream=1&stdout=1", text)
+        restarting(rig, "/attach?stream=1&stdout=1", &json!({}), text)
             .map(|told| Told { expected: (409, text.to_owned()), ..told })
     }),
     ("LogDriver", |rig| {
@@ -411,12 +439,6 @@ const IMAGES: &[Row] = &[
             404,
             "failed to resolve reference \"docker.io/library/busybox:nobody-has-this\": docker.io/library/busybox:nobody-has-this: not found",
         )
-    }),
-    ("Unauthorized", |rig| {
-        crate::needs_rig(rig.host()?)?;
-        let body =
-            json!({"username": LOGIN.0, "password": "wrong", "serveraddress": LOGIN_REGISTRY});
-        told(&rig.host()?.api().post_json("/auth", &body)?, 401, "{}unauthorized{}")
     }),
     ("ImageInUse", |rig| {
         let container = sleeper(rig)?;
@@ -572,6 +594,41 @@ const OURS: &[Row] = &[
     }),
     ("SubpathMissing", |rig| {
         told(&subpath(rig, "missing")?, 404, "{}cannot access path {}/missing: {}")
+    }),
+    // What is the client's mistake here is dockerd's own fault, in its eyes.
+    ("CannotStop", |rig| {
+        let container = sleeper(rig)?;
+        let text = format!("cannot stop container: {}: invalid signal: SIGNOPE", container.id);
+        told(&container.post("/stop?signal=SIGNOPE")?, 400, text)
+    }),
+    ("CannotRestart", |rig| {
+        let container = sleeper(rig)?;
+        let text =
+            format!("{{}}annot restart container {}: {{}}nvalid signal: SIGNOPE", container.id);
+        told(&container.post("/restart?signal=SIGNOPE")?, 400, text)
+    }),
+    ("Unauthorized", |rig| {
+        crate::needs_rig(rig.host()?)?;
+        let body =
+            json!({"username": LOGIN.0, "password": "wrong", "serveraddress": LOGIN_REGISTRY});
+        told(&rig.host()?.api().post_json("/auth", &body)?, 401, "{}unauthorized{}")
+    }),
+    ("InvalidEscapeKeys", |rig| {
+        let container = sleeper(rig)?;
+        let body = json!({"Cmd": ["true"], "DetachKeys": "nonsense"});
+        let answer = container.api().post_json(&container.path("/exec"), &body)?;
+        told(&answer, 400, "Invalid escape keys (nonsense) provided")
+    }),
+    ("ExecNotStarted", |rig| {
+        let container = sleeper(rig)?;
+        let exec = exec_of(&container)?;
+        let api = container.api();
+        api.post_json(&format!("/exec/{exec}/start"), &json!({"Detach": true}))?.expect(200)?;
+        until(Duration::from_secs(20), "its end", || {
+            api.get_json(&format!("/exec/{exec}/json")).is_ok_and(|seen| seen["Running"] == false)
+        })?;
+        let answer = api.post(&format!("/exec/{exec}/resize?h=10&w=10"))?;
+        told(&answer, 400, "exec process is not started")
     }),
 ];
 
@@ -730,6 +787,10 @@ const UNPROVOKED: &[(&str, &str)] = &[
         "AmbiguousNetwork",
         "two networks with a common prefix cannot be made to order: engine/networks",
     ),
+    ("ExecIsRunning", "told within the stream: exec.rs"),
+    ("ExecHasRun", "the same"),
+    ("ExecFailed", "the same"),
+    ("ExecNotReady", "after ten seconds of waiting for somebody to start it: exec.rs"),
     ("CannotOverwrite", "archive.rs has both, with the archives it takes"),
     ("NotPropagated", "mounts.rs: whether the host's mounts are shared is not the test's to say"),
     ("EmptyContainerRef", "no route has an empty segment"),

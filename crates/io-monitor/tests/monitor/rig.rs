@@ -76,8 +76,10 @@ impl Container {
 /// `(stream, log)` of each entry.
 pub(crate) fn entries(path: &Path) -> Vec<(String, String)> {
     let field = |value: &serde_json::Value, key: &str| value[key].as_str().unwrap().to_owned();
-    fs::read_to_string(path)
-        .unwrap()
+    let text = fs::read_to_string(path).unwrap();
+    // The last line may be half written at this moment.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
         .lines()
         .map(|line| {
             serde_json::from_str::<serde_json::Value>(line)

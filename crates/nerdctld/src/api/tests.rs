@@ -200,12 +200,6 @@ async fn what_is_not_there_is_refused_in_dockers_words() {
         ("GET", "/containers/x/checkpoints", 501, "This experimental feature is disabled"),
         ("GET", "/plugins/a/b/json", 404, "plugin \"a/b\" not found"),
         ("POST", "/plugins/pull", 501, "nerdctld does not support plugins"),
-        (
-            "POST",
-            "/containers/x/exec",
-            501,
-            "POST /containers/{id}/exec is not supported by nerdctld yet",
-        ),
         ("POST", "/networks/prune", 501, "POST /networks/prune is not supported by nerdctld yet"),
     ] {
         let seen = edge.ask(method, path, "", b"").await;
