@@ -40,11 +40,9 @@ pub struct Version {
     /// What it consists of, beginning with `Engine`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<ComponentVersion>,
-    /// Of the daemon's sources.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Of the daemon's sources; always there.
     pub git_commit: String,
-    /// Expected by some clients, whatever the daemon is written in.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Expected by clients, whatever the daemon is written in: always there.
     pub go_version: String,
     /// `uname -r`.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -100,7 +98,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&version).unwrap(),
-            r#"{"Platform":{"Name":"nerdctld"},"Version":"29.0.0","ApiVersion":"1.55","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64","Components":[{"Name":"Engine","Version":"29.0.0","Details":{"Experimental":"false"}}]}"#
+            r#"{"Platform":{"Name":"nerdctld"},"Version":"29.0.0","ApiVersion":"1.55","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64","Components":[{"Name":"Engine","Version":"29.0.0","Details":{"Experimental":"false"}}],"GitCommit":"","GoVersion":""}"#
         );
     }
 }

@@ -32,6 +32,7 @@ use networking::ContainerFiles;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{Capabilities, Linux, Root, Spec};
 
+pub use cdi::FOLDERS as CDI_FOLDERS;
 pub use effective::Effective;
 pub use hooks::HookCalls;
 pub use host::{CgroupManager, CgroupVersion, CpuList, HostFacts, Limits};

@@ -173,7 +173,12 @@ const CONTAINERS: &[Row] = &[
         told(&paused(rig)?.post("/start")?, 409, text)
     }),
     ("IsRestarting", |rig| {
-        restarting(rig, "/pause", &json!({}), "Container {} is restarting, wait until the container is running")
+        restarting(
+            rig,
+            "/pause",
+            &json!({}),
+            "Container {} is restarting, wait until the container is running",
+        )
     }),
     ("CannotUpdate", |rig| {
         let container = sleeper(rig)?;
@@ -214,7 +219,8 @@ const CONTAINERS: &[Row] = &[
         let ended = rig.host()?.api().create(script_body("true"))?;
         let text =
             format!("failed to join PID namespace: {{}}ontainer {} is not running", ended.id);
-        let told = create_or_start(rig, &json!({"PidMode": format!("container:{}", ended.id)}), &text)?;
+        let told =
+            create_or_start(rig, &json!({"PidMode": format!("container:{}", ended.id)}), &text)?;
         Ok(Told { expected: (500, text), ..told })
     }),
     ("NotShareable", |rig| {
@@ -301,10 +307,8 @@ const CONTAINERS: &[Row] = &[
         let container = paused(rig)?;
         let body = json!({"Cmd": ["true"]});
         let answer = container.api().post_json(&container.path("/exec"), &body)?;
-        let text = format!(
-            "Container {} is paused, unpause the container before exec",
-            container.id
-        );
+        let text =
+            format!("Container {} is paused, unpause the container before exec", container.id);
         told(&answer, 409, text)
     }),
     ("ExecRestarting", |rig| {
@@ -688,21 +692,6 @@ const NEIGHBOURS: &[Row] = &[
             told(&host.api().post_json("/containers/create", &body)?, 500, "{}: {}ot a directory{}")
         })
     }),
-    ("NoInit", |rig| {
-        let mut outcome = None;
-        rig.with_own_host(
-            |plan| plan.environment.push(("PATH".to_owned(), "/nowhere".to_owned())),
-            |host| {
-                host.api().have(BUSYBOX)?;
-                let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"Init": true}});
-                let answer = host.api().post_json("/containers/create", &body)?;
-                let text = "no init for containers found in $PATH (docker-init, tini-static, tini): install tini, or create the container without an init";
-                outcome = Some(told(&answer, 500, text)?);
-                Ok(())
-            },
-        )?;
-        outcome.context("nothing was told")
-    }),
     ("ContainerdUnavailable", |rig| {
         on_own_host(rig, |host| {
             host.kill_containerd()?;
@@ -791,6 +780,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("ExecHasRun", "the same"),
     ("ExecFailed", "the same"),
     ("ExecNotReady", "after ten seconds of waiting for somebody to start it: exec.rs"),
+    ("NoInit", "machines that run these tests have one: engine/oci/init.rs"),
     ("CannotOverwrite", "archive.rs has both, with the archives it takes"),
     ("NotPropagated", "mounts.rs: whether the host's mounts are shared is not the test's to say"),
     ("EmptyContainerRef", "no route has an empty segment"),

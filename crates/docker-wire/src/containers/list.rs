@@ -58,8 +58,9 @@ pub struct ContainerSummary {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PortSummary {
-    /// The address on the host; empty when the port is only exposed.
-    #[serde(rename = "IP", skip_serializing_if = "String::is_empty")]
+    /// The address on the host; there and empty when the port is only exposed (moby `api/types/container`, whose type
+    /// for addresses has no emptiness of its own).
+    #[serde(rename = "IP")]
     pub ip: String,
     /// In the container.
     pub private_port: u16,
@@ -150,7 +151,7 @@ mod tests {
             health: Some(HealthSummary { status: "healthy".to_owned(), failing_streak: 0 }),
             ..ContainerSummary::default()
         };
-        expect![[r#"{"Id":"ab","Names":["/web"],"Image":"nginx","ImageID":"sha256:cd","Command":"nginx -g 'daemon off;'","Created":1700000000,"Ports":[{"PrivatePort":443,"Type":"tcp"},{"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"}],"SizeRw":5,"SizeRootFs":6,"Labels":{"a":"1","b":"2"},"State":"running","Status":"Up 5 seconds (healthy)","HostConfig":{"NetworkMode":"bridge"},"Health":{"Status":"healthy","FailingStreak":0},"NetworkSettings":{"Networks":{}},"Mounts":[]}"#]]
+        expect![[r#"{"Id":"ab","Names":["/web"],"Image":"nginx","ImageID":"sha256:cd","Command":"nginx -g 'daemon off;'","Created":1700000000,"Ports":[{"IP":"","PrivatePort":443,"Type":"tcp"},{"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"}],"SizeRw":5,"SizeRootFs":6,"Labels":{"a":"1","b":"2"},"State":"running","Status":"Up 5 seconds (healthy)","HostConfig":{"NetworkMode":"bridge"},"Health":{"Status":"healthy","FailingStreak":0},"NetworkSettings":{"Networks":{}},"Mounts":[]}"#]]
         .assert_eq(&serde_json::to_string(&summary).unwrap());
     }
 }

@@ -21,7 +21,7 @@ use crate::containers::spec::confinement::devices::DeviceRequest;
 use crate::{Error, Result};
 
 /// Where specifications are; a device of a later folder hides one of an earlier.
-const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+pub const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// A file that is larger is no specification. NVIDIA's have some hundred kilobytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;

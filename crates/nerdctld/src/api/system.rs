@@ -152,6 +152,7 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: 
         // Containers do live on without the daemon.
         live_restore_enabled: true,
         init_binary: String::new(),
+        cdi_spec_dirs: engine::oci::CDI_FOLDERS.map(str::to_owned).to_vec(),
         containerd_commit: commit(&found.version.containerd),
         runc_commit: commit(&found.version.runc),
         init_commit: Commit { id: NOT_AVAILABLE.to_owned(), expected: None },

@@ -127,7 +127,7 @@ fn a_running_container_in_the_list() {
         json!([
             {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
             {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
-            {"PrivatePort": 443, "Type": "tcp"}
+            {"IP": "", "PrivatePort": 443, "Type": "tcp"}
         ])
     );
     assert_eq!(shown["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], "10.4.0.2");
