@@ -214,7 +214,9 @@ impl Owner {
         match outcome {
             Outcome::Present(container, run) => {
                 files = run;
-                self.put(*container, None).await;
+                if let Some(new) = self.put(*container, None) {
+                    self.transition(new).await;
+                }
             }
             Outcome::Gone => self.forget(&id).await,
             Outcome::Unknown => {}
@@ -242,19 +244,26 @@ impl Owner {
             self.forget(&id).await;
         }
         self.reach = Reach::Connected;
+        let mut found_first = Vec::new();
         for Loaded { container, facts } in loaded {
             let id = container.id.clone();
+            let found = found_state(&facts);
             if first {
                 // Nothing has happened: this is how we found it.
-                self.put(container, Some(found_state(&facts))).await;
+                found_first.extend(self.put(container, Some(found)));
             } else {
-                let found = found_state(&facts);
-                self.put(container, None).await;
+                if let Some(new) = self.put(container, None) {
+                    self.transition(new).await;
+                }
                 self.catch_up(&id, &found).await;
             }
         }
         self.loaded = true;
         self.publish();
+        // Not before: who reacts looks for the container.
+        for found in found_first {
+            self.transition(found).await;
+        }
         for id in touched {
             self.container(ContainerNews { id, refresh: true, what: None, done: None }).await;
         }
@@ -277,8 +286,9 @@ impl Owner {
         }
     }
 
-    /// Take a freshly read container in; its state stays what we know, or is `state` if it is new.
-    async fn put(&mut self, mut container: Container, state: Option<State>) {
+    /// Take a freshly read container in; its state stays what we know, or is `state` if it is new. Of a new one it gives
+    /// what is to be told when it is published; that is done already unless there is a `state`.
+    fn put(&mut self, mut container: Container, state: Option<State>) -> Option<Transition> {
         let id = container.id.clone();
         match self.containers.get_mut(&id) {
             Some(live) => {
@@ -292,6 +302,7 @@ impl Owner {
                     live.entry = Arc::new(Entry { container: Arc::new(container), states });
                     self.publish();
                 }
+                None
             }
             None => {
                 let told = state.is_none();
@@ -307,7 +318,7 @@ impl Owner {
                     self.publish();
                     self.events.publish(container_event(&container, "create", &[]));
                 }
-                self.transition(container, before).await;
+                Some(Transition { container, before })
             }
         }
     }
@@ -364,11 +375,11 @@ impl Owner {
         if let Some(live) = self.containers.get(id) {
             live.states.send_replace(after);
         }
-        self.transition(container, before).await;
+        self.transition(Transition { container, before }).await;
     }
 
-    async fn transition(&self, container: Arc<Container>, before: State) {
-        let _ = self.reactions.send(Reaction::Transition(Transition { container, before })).await;
+    async fn transition(&self, transition: Transition) {
+        let _ = self.reactions.send(Reaction::Transition(transition)).await;
     }
 
     fn publish(&self) {
@@ -526,9 +537,15 @@ mod tests {
 
     /// An owner that has looked at containerd once, with a container `a`. containerd itself is away.
     async fn owner() -> (Owner, mpsc::Receiver<Reaction>) {
+        let (mut owner, receiver) = unloaded();
+        owner.reload(vec![Loaded { container: container("a"), facts: Vec::new() }]).await;
+        (owner, receiver)
+    }
+
+    fn unloaded() -> (Owner, mpsc::Receiver<Reaction>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (reactions, receiver) = mpsc::channel(REACTIONS);
-        let mut owner = Owner {
+        let owner = Owner {
             reader: Reader {
                 containerd: containerd::Client::new("/nonexistent".as_ref(), "default"),
                 store: nerdctl_store::DataStore::new("/nonexistent", "/nonexistent"),
@@ -547,8 +564,26 @@ mod tests {
             loaded: false,
             reach: Reach::default(),
         };
-        owner.reload(vec![Loaded { container: container("a"), facts: Vec::new() }]).await;
         (owner, receiver)
+    }
+
+    #[tokio::test]
+    async fn who_reacts_to_what_was_found_finds_it() {
+        let (mut owner, mut reactions) = unloaded();
+        let snapshots = owner.snapshot.subscribe();
+        // One more than the queue takes, so that the first reaction is read in the middle.
+        let found = |number: usize| Loaded {
+            container: container(&format!("c{number}")),
+            facts: Vec::new(),
+        };
+        let many = (0..=REACTIONS).map(found).collect();
+        let seen = async {
+            reactions.recv().await;
+            let snapshot = snapshots.borrow();
+            (snapshot.loaded, snapshot.entries.len())
+        };
+        let ((), seen) = tokio::join!(owner.reload(many), seen);
+        assert_eq!(seen, (true, REACTIONS + 1));
     }
 
     fn actions(owner: &Owner) -> Vec<String> {
@@ -564,7 +599,7 @@ mod tests {
     async fn a_look_does_not_undo_what_happened_since_it_began() {
         let (mut owner, _reactions) = owner().await;
         owner.touched = Some(HashSet::new());
-        owner.put(container("b"), None).await;
+        owner.put(container("b"), None);
         let a = container("a").id;
         owner.apply(&a, Fact::Started { pid: 7, at: at(1) }).await;
         // The look was before both.
