@@ -12,7 +12,7 @@ pub mod values;
 
 use std::collections::HashMap;
 
-pub use container::{ContainerLabels, RestartLabels};
+pub use container::{ContainerLabels, RestartLabels, mounts};
 
 /// containerd refuses a label whose key and value are longer than this together, in bytes
 /// (containerd `pkg/labels/validate.go`).

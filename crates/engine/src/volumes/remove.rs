@@ -1,9 +1,9 @@
 //! Remove volumes that nobody uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use names::VolumeName;
-use nerdctl_store::labels::ContainerLabels;
+use nerdctl_store::labels;
 use nerdctl_store::volumes::LockedVolumes;
 
 use crate::{Engine, Error, Result};
@@ -66,8 +66,11 @@ impl Engine {
         let records = records.map_err(|error| self.containerd_error("list containers", error))?;
         let mut users = Users::new();
         for record in records {
-            let labels = record.labels.into_iter().collect();
-            for mount in ContainerLabels::parse::<std::hash::RandomState>(&labels).mounts {
+            let stored: HashMap<_, _> = record.labels.into_iter().collect();
+            let mounts = labels::mounts(&stored).map_err(|error| {
+                Error::failed(format!("learn which volumes container {} mounts", record.id), error)
+            })?;
+            for mount in mounts {
                 if !mount.name.is_empty() {
                     users.entry(mount.name).or_default().push(record.id.clone());
                 }

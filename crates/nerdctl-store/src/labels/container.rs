@@ -14,6 +14,27 @@ use super::{MAX_LABEL_BYTES, is_storable};
 use crate::error::Result;
 use crate::go_json;
 
+/// Labels that nerdctl only shows. One that is too long for containerd is left out, because a container without it runs as
+/// it should; of the others, too long ones make the creation fail.
+const ONLY_SHOWN: [&str; 4] = [keys::EXPOSED_PORTS, keys::HOST_CONFIG, keys::DNS, keys::ERROR];
+
+/// The mounts of a container, for who deletes what nobody mounts: unlike [`ContainerLabels::parse`], this does not take
+/// a label that cannot be decoded for a container without mounts.
+///
+/// # Errors
+/// A label of the mounts that is not as nerdctl writes it.
+pub fn mounts<S: BuildHasher>(
+    labels: &HashMap<String, String, S>,
+) -> serde_json::Result<Vec<MountPoint>> {
+    let source = Source(labels);
+    let array: Option<Vec<MountPoint>> =
+        source.get(keys::MOUNTS).map(serde_json::from_str).transpose()?.flatten();
+    match array.filter(|mounts| !mounts.is_empty()) {
+        Some(mounts) => Ok(mounts),
+        None => source.indexed_mounts().map(serde_json::from_str).collect(),
+    }
+}
+
 /// What nerdctl's labels say about a container.
 ///
 /// Reading is tolerant, because containers of every nerdctl release, of `ctr` and of Kubernetes come by: a missing
@@ -145,7 +166,8 @@ impl ContainerLabels {
         }
     }
 
-    /// The labels to store with the container record. Nothing with an empty value is in it: containerd drops those.
+    /// The labels to store with the container record. Nothing with an empty value is in it: containerd drops those. Nor is
+    /// what nerdctl only shows and containerd would refuse.
     ///
     /// # Errors
     /// None in practice; the documents can all be encoded.
@@ -161,7 +183,10 @@ impl ContainerLabels {
         if self.restart.explicitly_stopped {
             sink.text(keys::RESTART_EXPLICITLY_STOPPED, "true");
         }
-        sink.0.retain(|_, value| !value.is_empty());
+        sink.0.retain(|key, value| {
+            let droppable = value.is_empty() || ONLY_SHOWN.contains(&key.as_str());
+            !droppable || is_storable(key, value)
+        });
         Ok(sink.0)
     }
 
@@ -250,15 +275,18 @@ impl<S: BuildHasher> Source<'_, S> {
         object.into_keys().collect()
     }
 
-    /// The array if there is one, as in all releases; otherwise the indexed labels up to the first gap.
+    /// The array if it says something, as in all releases; otherwise the indexed labels.
     fn mounts(&self) -> Vec<MountPoint> {
-        if self.get(keys::MOUNTS).is_some() {
-            return self.json(keys::MOUNTS).unwrap_or_default();
+        let array: Vec<MountPoint> = self.json(keys::MOUNTS).unwrap_or_default();
+        if !array.is_empty() {
+            return array;
         }
-        (0..self.0.len())
-            .map_while(|index| self.get(&indexed_mount_key(index)))
-            .filter_map(|mount| serde_json::from_str(mount).ok())
-            .collect()
+        self.indexed_mounts().filter_map(|mount| serde_json::from_str(mount).ok()).collect()
+    }
+
+    /// Those up to the first gap, as nerdctl reads them.
+    fn indexed_mounts(&self) -> impl Iterator<Item = &str> {
+        (0..self.0.len()).map_while(|index| self.get(&indexed_mount_key(index)))
     }
 }
 
@@ -443,6 +471,40 @@ mod tests {
         assert!(written.contains_key("nerdctl/mounts.39"));
         assert!(written.iter().all(|(key, value)| is_storable(key, value)));
         assert_eq!(ContainerLabels::parse(&unordered(written)).mounts, labels.mounts);
+    }
+
+    #[test]
+    fn what_is_only_shown_is_left_out_where_it_is_too_long() {
+        let mut labels = web();
+        labels.exposed_ports = (1..600).map(|port| format!("{port}/tcp")).collect();
+        labels.error = Some("x".repeat(MAX_LABEL_BYTES));
+        let written = labels.to_labels().unwrap();
+        assert!(!written.contains_key(keys::EXPOSED_PORTS) && !written.contains_key(keys::ERROR));
+        assert!(written.contains_key(keys::HOST_CONFIG) && written.contains_key(keys::DNS));
+        assert!(written.iter().all(|(key, value)| is_storable(key, value)));
+        assert!(labels.to_annotations().unwrap().contains_key(keys::EXPOSED_PORTS));
+        labels.networks = vec!["n".repeat(MAX_LABEL_BYTES)];
+        assert!(
+            labels.to_labels().unwrap().contains_key(keys::NETWORKS),
+            "for containerd to refuse"
+        );
+    }
+
+    #[test]
+    fn mounts_that_cannot_be_decoded_are_not_none() {
+        let read = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            mounts(&labels.collect::<HashMap<_, _>>())
+        };
+        let one = serde_json::to_string(&volume("a")).unwrap();
+        assert_eq!(read(&[("nerdctl/name", "web")]).unwrap(), []);
+        assert_eq!(read(&[("nerdctl/mounts", &format!("[{one}]"))]).unwrap(), [volume("a")]);
+        for empty in ["", "null", "[]"] {
+            let labels = [("nerdctl/mounts", empty), ("nerdctl/mounts.0", &one)];
+            assert_eq!(read(&labels).unwrap(), [volume("a")], "{empty:?}");
+        }
+        assert!(read(&[("nerdctl/mounts", "[{")]).is_err());
+        assert!(read(&[("nerdctl/mounts.0", &one), ("nerdctl/mounts.1", "7")]).is_err());
     }
 
     #[test]
