@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, Zoned};
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use crate::time::{self, InvalidTime};
@@ -66,6 +66,11 @@ pub const BUILD_PRUNE: &[&str] = &[
 ];
 /// Keys of `GET /plugins`.
 pub const PLUGIN_LIST: &[&str] = &["capability", "enabled"];
+
+/// Memory for all patterns of a key: the length of a pattern says nothing about how large it is when compiled.
+const PATTERN_BYTES: usize = 1 << 20;
+/// So much each pattern may take, however many there are: enough for names as people write them.
+const LEAST_PATTERN_BYTES: usize = 8 << 10;
 
 /// Decoded filters: for each key the values that were given, perhaps none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,11 +276,13 @@ impl Filters {
         })
     }
 
-    /// The values of `key` as patterns: compiled once, to be tried on many objects.
+    /// The values of `key` as patterns: compiled once, to be tried on many objects. They share [`PATTERN_BYTES`].
     #[must_use]
     pub fn patterns(&self, key: &str) -> Patterns {
         let exact = self.fields.get(key).cloned().unwrap_or_default();
-        let regexes = exact.iter().filter_map(|value| Regex::new(value).ok()).collect();
+        let limit = (PATTERN_BYTES / exact.len().max(1)).max(LEAST_PATTERN_BYTES);
+        let compile = |value: &String| RegexBuilder::new(value).size_limit(limit).build().ok();
+        let regexes = exact.iter().filter_map(compile).collect();
         Patterns { exact, regexes }
     }
 }
@@ -295,7 +302,7 @@ fn elements(list: Option<Vec<Option<String>>>) -> BTreeSet<String> {
 
 /// Values that match exactly or as regular expressions, not anchored: `name` filters.
 ///
-/// A value that is no regular expression still matches exactly; so do the few expressions that Go knows and this
+/// A value that is no regular expression still matches exactly; so do those that would be too large when compiled, and the few expressions that Go knows and this
 /// engine does not, such as classes of Unicode. The engine takes linear time, so that nobody can make us search
 /// forever.
 #[derive(Clone, Debug)]
@@ -443,12 +450,27 @@ mod tests {
     fn hostile_patterns_end() {
         let mut filters = Filters::default();
         filters.insert("name", "(a*)*(a*)*(a*)*$");
-        filters.insert("name", "((((a{100}){100}){100}){100}){100}");
+        let large = "((((a{100}){100}){100}){100}){100}";
+        filters.insert("name", large);
         filters.insert("name", &"(".repeat(10_000));
-        assert!(
-            filters.patterns("name").matches(&format!("{}!", "a".repeat(1000))),
-            "the empty match at the end"
-        );
+        let patterns = filters.patterns("name");
+        assert_eq!(patterns.regexes.len(), 1, "what is too large or too deep is not compiled");
+        assert!(patterns.matches(&format!("{}!", "a".repeat(1000))), "the empty match at the end");
+        assert!(patterns.matches(large), "but is a text still");
+    }
+
+    #[test]
+    fn many_patterns_share_the_memory() {
+        let named = |count: usize, pattern: &dyn Fn(usize) -> String| {
+            let mut filters = Filters::default();
+            (0..count).for_each(|number| filters.insert("name", &pattern(number)));
+            filters.patterns("name")
+        };
+        let hostile = named(2000, &|number| format!("a{{{}}}", 300_000 + number));
+        assert!(hostile.regexes.is_empty() && !hostile.matches(&"a".repeat(400_000)));
+        let modest = named(2000, &|number| format!("^/project-web-{number}$"));
+        assert_eq!(modest.regexes.len(), 2000);
+        assert!(modest.matches("/project-web-1999"));
     }
 
     #[test]
