@@ -10,9 +10,9 @@ use crate::{Client, Error, Kind, Result};
 
 /// Calls that touch one record.
 const SHORT: Duration = Duration::from_secs(10);
-/// Calls that read many records or wait for a garbage collection.
+/// Calls that read many records.
 const LIST: Duration = Duration::from_secs(60);
-/// Calls that run programs (runc, hooks, a slow snapshotter).
+/// Calls that run programs (runc, hooks, a slow snapshotter) or wait for a garbage collection.
 const LONG: Duration = Duration::from_secs(600);
 
 /// What an error must be able to say, and the deadline.
@@ -29,7 +29,7 @@ impl<'a> Call<'a> {
         Self { operation, thing, deadline: Some(SHORT) }
     }
 
-    /// A call that reads many records or waits for a garbage collection: 60 s.
+    /// A call that reads many records: 60 s.
     pub(crate) fn list(operation: &'static str, thing: &'a str) -> Self {
         Self { operation, thing, deadline: Some(LIST) }
     }
@@ -37,6 +37,11 @@ impl<'a> Call<'a> {
     /// A call that runs programs: 10 min, so that a hanging one ends some day.
     pub(crate) fn long(operation: &'static str, thing: &'a str) -> Self {
         Self { operation, thing, deadline: Some(LONG) }
+    }
+
+    /// A call that removes a record; with `sync` it waits for the garbage collection, which deletes files.
+    pub(crate) fn collecting(operation: &'static str, thing: &'a str, sync: bool) -> Self {
+        if sync { Self::long(operation, thing) } else { Self::list(operation, thing) }
     }
 
     /// A call that ends when it ends.
@@ -71,6 +76,12 @@ impl<'a> Call<'a> {
 
     pub(crate) fn error(self, kind: Kind, message: impl Into<String>) -> Error {
         Error::new(self.operation, self.thing, kind, message)
+    }
+
+    /// Waits for something that is no answer, until the deadline at most.
+    pub(crate) async fn within<A>(self, step: impl Future<Output = A>) -> Result<A> {
+        let Some(deadline) = self.deadline else { return Ok(step.await) };
+        tokio::time::timeout(deadline, step).await.map_err(|_elapsed| self.too_late(deadline))
     }
 
     fn too_late(self, deadline: Duration) -> Error {

@@ -128,7 +128,7 @@ impl Client {
     /// # Errors
     /// [`crate::Kind::NotFound`].
     pub async fn delete_image(&self, name: &str, sync: bool) -> Result<()> {
-        let call = Call::list("delete image", name);
+        let call = Call::collecting("delete image", name, sync);
         let mut service = self.images_service();
         // `target` would make it a compare-and-delete, but containerd 1.x ignores it silently.
         let request = DeleteImageRequest { name: name.to_owned(), sync, target: None };

@@ -62,7 +62,7 @@ impl Client {
     /// # Errors
     /// [`crate::Kind::NotFound`].
     pub async fn delete_lease(&self, id: &str, sync: bool) -> Result<()> {
-        let call = Call::list("delete lease", id);
+        let call = Call::collecting("delete lease", id, sync);
         let mut service = self.leases_service();
         let request = DeleteRequest { id: id.to_owned(), sync };
         self.unary(call, request, |request| service.delete(request)).await

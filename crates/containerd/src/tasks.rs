@@ -385,7 +385,7 @@ impl Client {
             resources: Some(resources.into()),
             annotations: HashMap::new(),
         };
-        self.unary(Call::short("update task", id), request, |request| service.update(request)).await
+        self.unary(Call::long("update task", id), request, |request| service.update(request)).await
     }
 
     /// Measurements of one task.

@@ -124,7 +124,8 @@ impl Client {
         }
         let committed = writer.commit(labels).await;
         if committed.as_ref().is_err_and(Error::is_failed_precondition) {
-            self.abort_ingest(&name).await?;
+            // The commit's error is the one to tell; what stays is collected.
+            let _ = self.abort_ingest(&name).await;
         }
         committed
     }
@@ -191,7 +192,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`crate::Kind::Unavailable`] when containerd goes away; [`crate::Kind::Unknown`] when its
-    /// disk is full.
+    /// disk is full; [`crate::Kind::DeadlineExceeded`] when it takes nothing for 10 minutes.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let room = CHUNK - self.buffer.len();
@@ -253,7 +254,8 @@ impl Writer {
         while self.unanswered >= WINDOW {
             self.answer().await?;
         }
-        if self.requests.send(message).await.is_err() {
+        let sent = Call::long("write", &self.new.name).within(self.requests.send(message)).await?;
+        if sent.is_err() {
             return Err(self.why_closed().await);
         }
         self.unanswered += 1;

@@ -7,6 +7,7 @@ use containerd::containers::NewContainer;
 use containerd::messages::RuncOptions;
 use io_monitor::log_config;
 use names::{ContainerId, Namespace, Platform};
+use nerdctl_store::go_json;
 use nerdctl_store::labels::values::{self, DeviceMapping, HealthState, HostConfig, Ipc, LogConfig};
 use nerdctl_store::labels::{ContainerLabels, RestartLabels, is_reserved_key, is_storable, keys};
 use nerdctl_store::state_dir::PortWish;
@@ -412,7 +413,8 @@ fn health_label(check: &HealthCheck) -> values::Healthcheck {
 
 /// One that does not is known to us alone.
 fn fits_into_a_label(check: &values::Healthcheck) -> bool {
-    serde_json::to_string(check).is_ok_and(|text| is_storable(keys::HEALTHCHECK, &text))
+    go_json::to_string(keys::HEALTHCHECK, check)
+        .is_ok_and(|text| is_storable(keys::HEALTHCHECK, &text))
 }
 
 fn hooks(engine: &Engine) -> Result<HookCalls> {
