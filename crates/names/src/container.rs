@@ -48,6 +48,9 @@ impl FromStr for ContainerId {
     }
 }
 
+/// Names are names of files, with something before and behind them while those are written. File names have 255 bytes.
+const MAX_NAME_BYTES: usize = 200;
+
 /// The name of a container, without the slash that Docker's API puts before it.
 ///
 /// Source of the pattern: moby `daemon/names/names.go`.
@@ -69,7 +72,7 @@ impl FromStr for ContainerName {
 
     fn from_str(given: &str) -> Result<Self, Self::Err> {
         let bare = given.strip_prefix('/').unwrap_or(given);
-        if !identifier::is_docker_name(bare) {
+        if !identifier::is_docker_name(bare) || bare.len() > MAX_NAME_BYTES {
             return Err(InvalidContainerName { given: given.to_owned() });
         }
         Ok(Self(bare.to_owned()))
@@ -183,6 +186,8 @@ mod tests {
             "Invalid container name (/-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         );
         assert!("a".parse::<ContainerName>().is_err(), "one character is too few");
+        assert!("a".repeat(200).parse::<ContainerName>().is_ok());
+        assert!("a".repeat(201).parse::<ContainerName>().is_err(), "too long for a file");
         assert!("//web".parse::<ContainerName>().is_err(), "one slash at most");
     }
 

@@ -11,7 +11,7 @@
 //! Sources: nerdctl `pkg/internal/filesystem/{writefile_rename,writefile_rollback,helpers}.go`.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,7 +48,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 fn temporary_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let number = TEMP_COUNTER.fetch_add(1, Ordering::Relaxed);
-    path.with_file_name(format!(".tmp-{name}{}{number}", std::process::id()))
+    // Without the zeros, pid 1 and number 23 would be pid 12 and number 3.
+    path.with_file_name(format!(".tmp-{name}{}{number:010}", std::process::id()))
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -65,6 +66,25 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Any failure other than absence of the file or of a directory above it.
 pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error).during("read", path),
+    }
+}
+
+/// Reads at most the last `limit` bytes of a file that may be absent.
+///
+/// # Errors
+/// Any failure other than absence of the file or of a directory above it.
+pub(crate) fn read_end(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let read = || {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+        let mut bytes = Vec::new();
+        file.take(limit).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    match read() {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error).during("read", path),
@@ -109,8 +129,10 @@ pub(crate) fn list_dir(path: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// What has a name that no file can have is not there either.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 /// Reads and writes files that keep their inode, under nerdctl's recovery protocol.
@@ -131,7 +153,8 @@ impl InPlace {
         Self { operations: data_root.join("filesystem-ops") }
     }
 
-    /// Makes the file hold exactly `bytes`, with exactly `mode` (whatever the umask); says whether it had to change.
+    /// Makes the file hold exactly `bytes`; says whether it had to change. A new file gets exactly `mode`, whatever the
+    /// umask; one that is there keeps its own, as its inode.
     ///
     /// # Errors
     /// [`crate::StoreError::Io`].
@@ -241,17 +264,26 @@ mod tests {
     }
 
     #[test]
-    fn an_in_place_write_keeps_the_inode_and_sets_the_mode() {
+    fn an_in_place_write_keeps_the_inode_and_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         let files = InPlace::below(dir.path());
         let path = dir.path().join("hosts");
         assert!(files.write(&path, b"a long first content\n", 0o644).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644, "whatever the umask");
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
         assert!(files.write(&path, b"short\n", 0o644).unwrap());
         assert!(!files.write(&path, b"short\n", 0o644).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"short\n");
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o664);
+    }
+
+    #[test]
+    fn what_no_file_can_be_called_is_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_optional(&dir.path().join("x".repeat(300))).unwrap(), None);
+        assert!(!remove_if_present(&dir.path().join("x".repeat(300))).unwrap());
     }
 
     #[test]
