@@ -182,8 +182,9 @@ impl HostsStore {
     fn read_meta(&self, id: &str) -> Result<Option<HostsMeta>> {
         let path = self.meta_path(id);
         let Some(bytes) = read_optional(&path)? else { return Ok(None) };
-        match serde_json::from_slice(&bytes) {
-            Ok(meta) => Ok(Some(meta)),
+        match serde_json::from_slice::<HostsMeta>(&bytes) {
+            // The id becomes a path again: a damaged file must not lead elsewhere.
+            Ok(meta) => Ok(Some(HostsMeta { id: id.to_owned(), ..meta })),
             // One damaged announcement must not stop all containers of the namespace.
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "skipping an announcement that cannot be read");
@@ -280,6 +281,20 @@ mod tests {
         store.acquire(&host).unwrap();
         let text = fs::read_to_string(dir.path().join("etchosts/default/two/meta.json")).unwrap();
         assert!(text.contains(r#""Networks":null"#), "{text}");
+    }
+
+    #[test]
+    fn an_announcement_with_another_id_changes_nothing_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.acquire(&meta("one", "10.4.0.2/24")).unwrap();
+        let file = dir.path().join("etchosts/default/one/meta.json");
+        let text = fs::read_to_string(&file).unwrap().replace(r#""one""#, r#""../../two""#);
+        fs::write(&file, text).unwrap();
+        fs::create_dir(dir.path().join("two")).unwrap();
+        store.rename(&id("one"), "renamed").unwrap();
+        assert_eq!(store.meta(&id("one")).unwrap().unwrap().name, "renamed");
+        assert_eq!(fs::read_dir(dir.path().join("two")).unwrap().count(), 0);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | `<data store>/volumes/<namespace>` (directory) | the volume store | [`crate::volumes`] |
 //! | `<netconf>/.nerdctl.lock` | conflists: exclusive to write, shared to read | [`conflists`] |
 //! | `<data store>/names/<namespace>` (directory) | the name store | [`crate::names`] |
-//! | `<state>` (directory) | `lifecycle.json`, `network-config.json` | [`crate::state_dir`] |
+//! | `<state>` (directory) | `lifecycle.json`, `network-config.json`, `health.json`; ours: the exit records, and the directory while it is deleted | [`crate::state_dir`] |
 //! | `<data store>/etchosts/<namespace>` (directory) | the hosts store | [`crate::hosts`] |
 //!
 //! **Order**: that of the table, downwards, never the other way, and nested only where it must be. It is the order

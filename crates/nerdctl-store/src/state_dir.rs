@@ -26,6 +26,7 @@ mod lifecycle;
 mod publish;
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub use lifecycle::{Lifecycle, Run};
 pub use publish::PortWish;
 
 use crate::error::{IoContext, Result, StoreError};
-use crate::files::{InPlace, read_optional, remove_tree, write_atomic};
+use crate::files::{InPlace, read_end, read_optional, remove_tree, write_atomic};
 use crate::go_json;
 use crate::labels::values::{LogConfig, PortMapping};
 use crate::locks::{FileLock, create_private_dir, oplock};
@@ -54,6 +55,8 @@ const EARLIER_EXIT: &str = "exit.earlier.json";
 const HEALTH: &str = "health.json";
 const REMOVING: &str = "removing";
 const STORE_FILE_MODE: u32 = 0o600;
+/// How often a directory is emptied into which others write.
+const REMOVAL_TRIES: usize = 5;
 
 /// File `network-config.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,10 +140,25 @@ impl StateDir {
 
     /// Deletes the directory with all in it; absence is success. A tmpfs on `shm/` is unmounted first.
     ///
+    /// Under the lock, so that nobody who writes with it does so meanwhile. Who writes without it, as hooks their log,
+    /// may: then the deletion is tried again.
+    ///
     /// # Errors
-    /// I/O errors.
+    /// Lock and I/O errors.
     pub fn remove_all(&self) -> Result<()> {
+        let _lock = match self.lock() {
+            Ok(lock) => lock,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         unmount_all(&self.shm_path())?;
+        for _ in 1..REMOVAL_TRIES {
+            match remove_tree(&self.path) {
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                removed => return removed,
+            }
+        }
         remove_tree(&self.path)
     }
 
@@ -279,6 +297,22 @@ impl StateDir {
     /// Lock and I/O errors, and [`StoreError::Malformed`].
     pub fn update_lifecycle<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> Result<R> {
         let _lock = self.lock()?;
+        self.change_lifecycle(change)
+    }
+
+    /// Notes that a run begins, or that its start failed: puts the exit record of the run before aside and changes
+    /// `lifecycle.json`, both under one lock, so that a late record of the run before cannot come between.
+    ///
+    /// # Errors
+    /// Lock and I/O errors, and [`StoreError::Malformed`].
+    pub fn note_start(&self, change: impl FnOnce(&mut Lifecycle)) -> Result<()> {
+        let _lock = self.lock()?;
+        self.put_exit_aside()?;
+        self.change_lifecycle(change)
+    }
+
+    /// The caller holds the lock.
+    fn change_lifecycle<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> Result<R> {
         let mut lifecycle = self.lifecycle()?;
         let answer = change(&mut lifecycle);
         self.write(LIFECYCLE, &go_json::to_string(LIFECYCLE, &lifecycle)?)?;
@@ -327,14 +361,11 @@ impl StateDir {
         Ok(true)
     }
 
-    /// Puts the exit record aside: a new run begins. Says whether there was one.
-    ///
-    /// # Errors
-    /// I/O errors.
-    pub fn forget_exit(&self) -> Result<bool> {
+    /// The caller holds the lock.
+    fn put_exit_aside(&self) -> Result<()> {
         match std::fs::rename(self.path.join(EXIT), self.path.join(EARLIER_EXIT)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).during("put aside", &self.path.join(EXIT)),
         }
     }
@@ -369,7 +400,7 @@ impl StateDir {
     /// # Errors
     /// I/O errors.
     pub fn probes(&self) -> Result<Vec<ProbeResult>> {
-        let bytes = read_optional(&self.path.join(HEALTH))?.unwrap_or_default();
+        let bytes = read_end(&self.path.join(HEALTH), health::READ)?.unwrap_or_default();
         Ok(health::parse(&String::from_utf8_lossy(&bytes)))
     }
 
@@ -518,7 +549,8 @@ mod tests {
         assert_eq!(state.network_config().unwrap(), NetworkConfig::default());
         assert_eq!(state.lifecycle().unwrap(), Lifecycle::default());
         assert_eq!(state.last_exit().unwrap(), None);
-        assert!(!state.forget_exit().unwrap());
+        state.note_start(|_| ()).unwrap();
+        assert_eq!(state.earlier_exit().unwrap(), None);
         fs::write(state.path().join("lifecycle.json"), "").unwrap();
         assert_eq!(state.lifecycle().unwrap(), Lifecycle::default(), "an empty file of a crash");
         fs::write(state.path().join("lifecycle.json"), "{").unwrap();
@@ -532,8 +564,7 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let run = |second| Run { pid: 42, started_at: at(second) };
         let begin = |second| {
-            state.forget_exit().unwrap();
-            state.update_lifecycle(|lifecycle| lifecycle.begin(run(second))).unwrap();
+            state.note_start(|lifecycle| lifecycle.begin(run(second))).unwrap();
         };
         begin(1);
         assert!(!state.take_back_start(Some(127)).unwrap(), "it has never run");
@@ -579,6 +610,9 @@ mod tests {
         );
         fs::write(state.path().join("health.json"), format!("garbage\n{file}")).unwrap();
         assert_eq!(state.probes().unwrap().len(), 5);
+        let long = file.repeat(2 * usize::try_from(health::READ).unwrap() / file.len());
+        fs::write(state.path().join("health.json"), long).unwrap();
+        assert_eq!(state.probes().unwrap(), (2..7).map(result).collect::<Vec<_>>());
     }
 
     #[test]
@@ -617,8 +651,10 @@ mod tests {
 
         assert!(state.record_exit(&record(None)).unwrap(), "a run without name");
         assert_eq!(state.last_exit().unwrap(), Some(record(None)));
-        assert!(state.forget_exit().unwrap());
+        state.note_start(|lifecycle| lifecycle.begin(run(3))).unwrap();
         assert_eq!(state.last_exit().unwrap(), None);
+        assert_eq!(state.earlier_exit().unwrap(), Some(record(None)));
+        assert!(!state.record_exit(&record(Some(run(2)))).unwrap(), "it comes too late");
     }
 
     #[test]
@@ -664,7 +700,7 @@ mod tests {
         use std::io::Write;
         if fs::metadata("/proc/self").is_ok_and(|me| me.uid() != 0) {
             // Not with `eprintln!`, which the harness swallows.
-            let _ = writeln!(std::io::stderr(), "SKIPPED {name}: mounting needs root");
+            let _ = writeln!(io::stderr(), "SKIPPED {name}: mounting needs root");
             return;
         }
         let output = std::process::Command::new("unshare")

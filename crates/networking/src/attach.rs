@@ -48,8 +48,7 @@ impl Networks {
         let state = self.store.state_dir(&container.namespace, &container.id);
         let failed = attached.is_err();
         let written = blocking(move || {
-            state.forget_exit()?;
-            state.update_lifecycle(
+            state.note_start(
                 |lifecycle| {
                     if failed { lifecycle.fail() } else { lifecycle.begin(run) }
                 },

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Results that are kept: as many as Docker shows.
 pub(super) const KEPT: usize = 5;
 
+/// Bytes at the end of the file that are read: nerdctl never shortens it, and its lines have a few KiB.
+pub(super) const READ: u64 = 1 << 20;
+
 /// One probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
