@@ -45,8 +45,10 @@ impl Client {
     /// `namespace`, `topic`, `event.<field>`; operators `==`, `!=`, `~=` (a regular expression, as
     /// in `topic~=|^/tasks/|`).
     ///
-    /// When this returns, containerd has the request; what it reports from then on is not lost
-    /// while the stream lives, also while nobody reads (it then queues in containerd's memory).
+    /// When this returns, containerd has the request, and what it reports from then on should not be
+    /// lost while the stream lives, also while nobody reads (it then queues in containerd's memory).
+    /// That is not guaranteed: containerd takes up each call by itself, so what happens in the
+    /// moment until it has taken up this one may be missed.
     ///
     /// # Errors
     /// [`crate::Kind::Unavailable`]; [`crate::Kind::InvalidArgument`] for a filter that is none (as
@@ -58,7 +60,8 @@ impl Client {
         let mut opening = Box::pin(async move { service.subscribe(request).await });
         // containerd sends nothing before the first event, so awaiting the answer here could take
         // for ever. Polling once sends the request; the version call behind it, on the same
-        // connection, tells that containerd is there and has read that far.
+        // connection, tells that containerd is there and has read that far. Its handler may still
+        // have to run, but it was started before that of the version.
         let envelopes = match poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx))).await {
             Poll::Ready(answer) => {
                 answer.map_err(|status| call.failed(&status))?.into_inner().left_stream()
