@@ -3,7 +3,6 @@
 //! Source: moby `api/types/jsonstream`, `daemon/internal/streamformatter/streamformatter.go`.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::absent::is_default;
 
@@ -28,9 +27,9 @@ pub struct ProgressMessage {
     /// Why it failed, for clients that read a text only. Always set together with `error_detail`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
-    /// Data for programs, such as the id of a built image.
+    /// Data for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub aux: Option<Value>,
+    pub aux: Option<Aux>,
 }
 
 /// How far a layer is.
@@ -62,6 +61,16 @@ pub struct ErrorDetail {
     /// What went wrong.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// Data for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Aux {
+    /// What was pushed.
+    Push(PushResult),
+    /// What was built.
+    Build(BuildResult),
 }
 
 /// The data of a push, from which tools take the digest.
@@ -130,27 +139,17 @@ impl ProgressMessage {
         }
     }
 
-    /// Data for programs; the layer-less `{"progressDetail":{},"aux":…}` of pushes is [`Self::push_result`].
+    /// What was pushed, at the end of a push: an empty `progressDetail` stands before it.
     #[must_use]
-    pub fn aux(aux: Value) -> Self {
-        Self { aux: Some(aux), ..Self::default() }
-    }
-
-    /// What was pushed, at the end of a push.
-    #[must_use]
-    pub fn push_result(result: &PushResult) -> Self {
-        let PushResult { tag, digest, size } = result;
-        Self {
-            progress: Some(ProgressDetail::default()),
-            aux: Some(serde_json::json!({ "Tag": tag, "Digest": digest, "Size": size })),
-            ..Self::default()
-        }
+    pub fn push_result(result: PushResult) -> Self {
+        let progress = Some(ProgressDetail::default());
+        Self { progress, aux: Some(Aux::Push(result)), ..Self::default() }
     }
 
     /// The image that was built.
     #[must_use]
-    pub fn build_result(id: &str) -> Self {
-        Self::aux(serde_json::json!({ "ID": id }))
+    pub fn build_result(id: impl Into<String>) -> Self {
+        Self { aux: Some(Aux::Build(BuildResult { id: id.into() })), ..Self::default() }
     }
 
     /// The message as it goes over the wire.
@@ -228,8 +227,8 @@ mod tests {
     fn data_for_programs() {
         let push = PushResult { tag: "latest".to_owned(), digest: "sha256:ab".to_owned(), size: 7 };
         assert_eq!(
-            line(&ProgressMessage::push_result(&push)),
-            "{\"progressDetail\":{},\"aux\":{\"Digest\":\"sha256:ab\",\"Size\":7,\"Tag\":\"latest\"}}\r\n"
+            line(&ProgressMessage::push_result(push)),
+            "{\"progressDetail\":{},\"aux\":{\"Tag\":\"latest\",\"Digest\":\"sha256:ab\",\"Size\":7}}\r\n"
         );
         assert_eq!(
             line(&ProgressMessage::build_result("sha256:ab")),
