@@ -133,6 +133,8 @@ impl Engine {
                     drop(guard);
                     tokio::time::sleep(Self::RETRY).await;
                 }
+                // It was faster than our start, which failed of that.
+                Err(_) if self.adopt_run(&container).await => return,
                 Err(error) => return self.give_up(&guard, &container, &error).await,
             }
         }

@@ -46,7 +46,13 @@ impl Engine {
         let Err(error) = self.start_locked(&guard, &container, Starter::Person).await else {
             return Ok(());
         };
+        if matches!(error, Error::NotModified) {
+            return Err(error);
+        }
         if let Some((code, message)) = failed_start(&error) {
+            if self.adopt_run(&container).await {
+                return Err(Error::NotModified);
+            }
             self.take_back_start(&container, Some(code)).await;
             let fact = Fact::StartFailed { code, message };
             self.inventory().tell(&container.id, fact).await;
@@ -79,6 +85,10 @@ impl Engine {
         container: &Container,
         starter: Starter,
     ) -> Result<()> {
+        // First of all: its logger holds the log, and its networks are its own.
+        if self.adopt_run(container).await {
+            return Err(Error::NotModified);
+        }
         self.prepare_start(container).await?;
         match container.owner {
             Owner::Nerdctld => self.start_ours(guard, container, starter).await,
@@ -189,14 +199,8 @@ impl Engine {
             .await
             .map_err(|error| self.containerd_error(doing(), error))?;
         match old.status {
-            // containerd's restart plugin or nerdctl was first: adopt its run.
             TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing => {
-                self.inventory()
-                    .refresh_and_tell(
-                        &container.id,
-                        Fact::Started { pid: old.pid, at: Timestamp::now() },
-                    )
-                    .await;
+                self.adopt_task(container, old.pid).await;
                 Err(Error::NotModified)
             }
             TaskStatus::Stopped | TaskStatus::Created | TaskStatus::Unknown => {
@@ -214,6 +218,24 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// containerd's restart plugin or nerdctl was first: adopt its run. Says whether there is one.
+    pub(crate) async fn adopt_run(&self, container: &Container) -> bool {
+        let Ok(task) = self.containerd().get_task(container.id.as_str()).await else {
+            return false;
+        };
+        let runs =
+            matches!(task.status, TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing);
+        if runs {
+            self.adopt_task(container, task.pid).await;
+        }
+        runs
+    }
+
+    async fn adopt_task(&self, container: &Container, pid: u32) {
+        let fact = Fact::Started { pid, at: Timestamp::now() };
+        self.inventory().refresh_and_tell(&container.id, fact).await;
     }
 
     /// Let the process go, and tell.
@@ -291,6 +313,8 @@ pub(crate) fn failed_start(error: &Error) -> Option<(u32, String)> {
         | Error::NetworkSetup { .. }
         | Error::CannotJoin { .. }
         | Error::JoinMissing { .. }
+        | Error::JoinFailed { .. }
+        | Error::LogDriver { .. }
         | Error::JoinItself => Some((NOT_STARTED, error.message())),
         _ => None,
     }
@@ -309,6 +333,18 @@ fn hooks_words(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inspect_tells_of_starts_that_failed() {
+        let source = Box::new(Error::NotRunning("0123".into()));
+        for error in [
+            Error::JoinFailed { namespace: "PID", source },
+            Error::LogDriver { message: "no".into() },
+        ] {
+            assert_eq!(failed_start(&error), Some((NOT_STARTED, error.message())));
+        }
+        assert_eq!(failed_start(&Error::NotModified), None);
+    }
 
     #[test]
     fn the_hooks_words_are_found_in_the_runtimes() {
