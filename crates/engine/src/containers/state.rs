@@ -262,7 +262,7 @@ fn nobody_probes(state: &mut State) {
 fn is_late(state: &State, pid: u32, at: Timestamp) -> bool {
     let same = state.last_run.as_ref().is_some_and(|run| run.pid == pid);
     same && pid != 0
-        && matches!(state.phase, Phase::Exited | Phase::Restarting)
+        && !state.phase.has_process()
         && state.finished_at.is_some_and(|end| at.duration_since(end) < LATE_START)
 }
 
@@ -299,7 +299,12 @@ mod tests {
         assert_eq!(next(&paused, &Fact::Paused), None);
         assert_eq!(next(&paused, &Fact::Started { pid: 7, at: at(9) }), None);
         let ended = next(&state, &Fact::Exited { code: 0, at: at(2), restart: None }).unwrap();
-        assert_eq!(next(&ended, &Fact::Started { pid: 7, at: at(2) }), None, "late news");
+        let removing = next(&ended, &Fact::Removing).unwrap();
+        let dead = next(&removing, &Fact::RemovalFailed).unwrap();
+        for state in [&ended, &removing, &dead] {
+            let late = Fact::Started { pid: 7, at: at(2) };
+            assert_eq!(next(state, &late), None, "late news: {:?}", state.phase);
+        }
         assert!(next(&ended, &Fact::Started { pid: 8, at: at(2) }).is_some());
         assert!(next(&ended, &Fact::Started { pid: 7, at: at(9) }).is_some(), "the same number");
         for fact in [

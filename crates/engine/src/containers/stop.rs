@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use names::Signal;
 
-use super::state::{Fact, Wish};
+use super::state::Wish;
 use super::{Container, Phase};
 use crate::events::translate::container_event;
 use crate::locks::ContainerGuard;
@@ -73,8 +73,6 @@ impl Engine {
             let _guard = self.locks().lock(&container.id).await;
             self.kill_run(container).await?;
         }
-        // Its policy may have been about to start it again when the wish came.
-        self.inventory().tell(&container.id, Fact::EndWanted(wish)).await;
         self.hub().publish(container_event(container, "stop", &[]));
         Ok(())
     }

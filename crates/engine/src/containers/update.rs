@@ -173,7 +173,8 @@ fn restart_labels(
         set(keys::RESTART_POLICY, Some(policy)),
         set(keys::RESTART_LOG_URI, labels.log_uri.as_deref()),
     ];
-    if container.state.phase.has_process() {
+    // A stop that is under way stands.
+    if container.state.phase.has_process() && container.state.wish.is_none() {
         // A plugin that would end the pause must not be told before it is over.
         let status = if container.state.phase == Phase::Paused { HELD } else { "running" };
         changed.push(set(keys::RESTART_STATUS, Some(status)));

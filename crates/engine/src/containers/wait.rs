@@ -71,19 +71,26 @@ fn code(state: &State) -> u32 {
 
 fn is_over(condition: WaitCondition, at_first: &State, now: &State) -> bool {
     match condition {
-        WaitCondition::NotRunning => !now.phase.counts_as_running(),
-        // States may be skipped by a slow waiter; the number of the run tells.
-        WaitCondition::NextExit => {
-            let same_run_ended =
-                at_first.phase.counts_as_running() && !now.phase.counts_as_running();
-            let later_run = now.generation > at_first.generation;
-            same_run_ended
-                || (later_run
-                    && (!now.phase.counts_as_running() || at_first.phase.counts_as_running()))
-                || now.generation > at_first.generation + 1
+        // dockerd wakes these also when the policy is about to start it again (moby `daemon/container/state.go`,
+        // `SetRestarting`).
+        WaitCondition::NotRunning => {
+            !now.phase.counts_as_running() || has_a_run_ended(at_first, now)
         }
+        WaitCondition::NextExit => has_a_run_ended(at_first, now),
         WaitCondition::Removed => now.phase == Phase::Dead,
     }
+}
+
+/// Since the wait began. States may be skipped by a slow waiter; the number of the run tells.
+fn has_a_run_ended(at_first: &State, now: &State) -> bool {
+    if now.generation == at_first.generation {
+        // Also when somebody ends the pause before the next run.
+        return at_first.phase.counts_as_running()
+            && !now.phase.has_process()
+            && now.phase != at_first.phase;
+    }
+    let is_the_next = now.generation == at_first.generation + 1;
+    !is_the_next || at_first.phase.has_process() || !now.phase.has_process()
 }
 
 #[cfg(test)]
@@ -101,7 +108,13 @@ mod tests {
         let cases = [
             (NotRunning, (Created, 0), (Created, 0), true),
             (NotRunning, (Running, 1), (Running, 1), false),
-            (NotRunning, (Running, 1), (Restarting, 1), false),
+            (NotRunning, (Running, 1), (Paused, 1), false),
+            (NotRunning, (Running, 1), (Restarting, 1), true),
+            (NotRunning, (Running, 1), (Running, 2), true),
+            (NotRunning, (Restarting, 1), (Restarting, 1), false),
+            (NotRunning, (Restarting, 1), (Running, 2), false),
+            (NotRunning, (Restarting, 1), (Restarting, 2), true),
+            (NotRunning, (Restarting, 1), (Exited, 1), true),
             (NotRunning, (Running, 1), (Exited, 1), true),
             (NextExit, (Created, 0), (Created, 0), false),
             (NextExit, (Created, 0), (Running, 1), false),
@@ -113,6 +126,12 @@ mod tests {
             (NextExit, (Running, 1), (Exited, 1), true),
             (NextExit, (Running, 1), (Running, 2), true),
             (NextExit, (Created, 0), (Running, 2), true),
+            (NextExit, (Running, 1), (Restarting, 1), true),
+            (NextExit, (Restarting, 1), (Restarting, 1), false),
+            (NextExit, (Restarting, 1), (Running, 2), false),
+            (NextExit, (Restarting, 1), (Restarting, 2), true),
+            (NextExit, (Restarting, 1), (Running, 3), true),
+            (NextExit, (Restarting, 1), (Exited, 1), true),
             (Removed, (Exited, 1), (Exited, 1), false),
             (Removed, (Exited, 1), (Dead, 1), true),
         ];

@@ -74,10 +74,12 @@ fn is_to_start(container: &Container, booted: bool) -> bool {
         )
 }
 
-/// The daemon died after the start and before the label, or the label went for a pause that is over.
+/// The daemon died after the start and before the label, or the label went for a pause that is over; nobody has asked for
+/// its end since.
 fn is_to_arm(container: &Container) -> bool {
     let upkeep = &container.upkeep;
-    container.state.phase == Phase::Running && !upkeep.armed && !upkeep.stopped
+    let state = &container.state;
+    state.phase == Phase::Running && state.wish.is_none() && !upkeep.armed && !upkeep.stopped
 }
 
 /// A file that no boot leaves, with the boot in it that it was written after.
