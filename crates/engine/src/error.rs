@@ -121,6 +121,9 @@ pub enum Error {
     /// The operation needs a running container.
     #[error("container {0} is not running")]
     NotRunning(String),
+    /// SIGKILL was sent, and nothing came of it.
+    #[error("tried to kill container, but did not receive an exit event")]
+    NoExitEvent,
     /// Pause of a paused container.
     #[error("container {0} is already paused")]
     AlreadyPaused(String),
@@ -662,6 +665,7 @@ impl Error {
             // dockerd takes what else goes wrong when it writes the spec at start for its own fault.
             Self::JoinFailed { .. }
             | Self::NoInit
+            | Self::NoExitEvent
             | Self::TooManyRequests(_)
             | Self::Networking { .. }
             | Self::JoinMissing { .. }

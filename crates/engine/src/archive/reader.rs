@@ -98,7 +98,8 @@ impl<R: Read> TarReader<R> {
                 EntryType::GNULongLink => said.link = Some(self.text(size)?),
                 EntryType::XHeader => {
                     let records = self.special(size)?;
-                    said.records.extend(parse_records(&records)?);
+                    // The last ones count, as in Go's `archive/tar`.
+                    said.records = parse_records(&records)?;
                 }
                 // What it says about all entries, Docker does not hear either.
                 EntryType::XGlobalHeader => self.begin(size),

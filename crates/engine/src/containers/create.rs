@@ -196,16 +196,18 @@ impl Engine {
 
     async fn make_record(&self, draft: &Draft, files: &ImageFiles, undo: &mut Undo) -> Result<()> {
         let record = draft.record(self, files)?;
-        let made = self.containerd().create_container(record).await;
-        made.map_err(|error| {
-            self.containerd_error(format!("make the record of container {}", draft.id), error)
-        })?;
         let (containerd, id) = (self.containerd().clone(), draft.id.clone());
-        undo.push(
-            "delete the record",
-            async move { containerd.delete_container(id.as_str()).await },
-        );
-        Ok(())
+        // Before it is made: an answer that does not come may have been a yes.
+        undo.push("delete the record", async move {
+            match containerd.delete_container(id.as_str()).await {
+                Err(error) if error.is_not_found() => Ok(()),
+                deleted => deleted,
+            }
+        });
+        let made = self.containerd().create_container(record).await;
+        made.map(drop).map_err(|error| {
+            self.containerd_error(format!("make the record of container {}", draft.id), error)
+        })
     }
 
     pub(super) async fn take_name(

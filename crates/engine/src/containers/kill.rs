@@ -59,9 +59,7 @@ impl Engine {
         if self.ends_within(container, Some(KILLED_WITHIN)).await {
             return Ok(());
         }
-        Err(Error::InvalidParameter(
-            "tried to kill container, but did not receive an exit event".into(),
-        ))
+        Err(Error::NoExitEvent)
     }
 
     /// Send it, thaw a paused container where it is to act on it, and tell.

@@ -44,7 +44,14 @@ impl Engine {
             Err(error) => {
                 if held {
                     let status = Some("running".to_owned());
-                    self.patch_labels(id, [(keys::RESTART_STATUS, status)]).await?;
+                    let given_back = self.patch_labels(id, [(keys::RESTART_STATUS, status)]).await;
+                    if let Err(error) = given_back {
+                        tracing::warn!(
+                            container = id,
+                            error = error.message(),
+                            "its restart policy does not work until the daemon starts again"
+                        );
+                    }
                 }
                 Err(self.pause_error(&container, error))
             }

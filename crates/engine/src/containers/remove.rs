@@ -166,7 +166,7 @@ impl Engine {
     async fn delete_task_twice(&self, container: &Container) -> Result<()> {
         let id = container.id.as_str();
         let mut deleted = self.containerd().delete_task(id).await;
-        if deleted.as_ref().is_err_and(|error| !error.is_not_found() && !error.is_unavailable()) {
+        if deleted.as_ref().is_err_and(is_worth_a_second_try) {
             deleted = self.containerd().delete_task(id).await;
         }
         match deleted {
@@ -231,7 +231,15 @@ impl Engine {
         let (store, namespace, id) =
             (self.store().clone(), self.settings().namespace.clone(), container.id.clone());
         if options.volumes {
-            self.remove_unused_volumes(own_volumes(container), Some(container.id.as_str())).await?;
+            let own = own_volumes(container);
+            if let Err(error) = self.remove_unused_volumes(own, Some(container.id.as_str())).await {
+                // As dockerd: a prune takes them some day, and the container is gone all the same.
+                tracing::warn!(
+                    container = container.id.as_str(),
+                    error = error.message(),
+                    "an anonymous volume could not be removed"
+                );
+            }
         }
         let doing = format!("remove the files of container {id}");
         let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
@@ -247,6 +255,12 @@ impl Engine {
             Err(error) => Err(Error::failed(doing, error)),
         }
     }
+}
+
+/// A shim that hangs does so the second time as well.
+fn is_worth_a_second_try(error: &containerd::Error) -> bool {
+    use containerd::Kind::{DeadlineExceeded, NotFound, Unavailable};
+    !matches!(error.kind(), DeadlineExceeded | NotFound | Unavailable)
 }
 
 /// Its anonymous volumes.

@@ -129,6 +129,8 @@ impl Engine {
                     ),
                     Err(error) => {
                         tracing::warn!(container = container.id.as_str(), %error, "a monitor talks nonsense");
+                        // It is still there, and will be asked again.
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 }
                 tries = 0;

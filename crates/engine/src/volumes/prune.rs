@@ -37,7 +37,7 @@ impl Engine {
                 Ok(gone) if gone.is_empty() => {}
                 Ok(_) => {
                     pruned.volumes.push(volume.name);
-                    pruned.reclaimed += size;
+                    pruned.reclaimed = pruned.reclaimed.saturating_add(size);
                 }
                 Err(error) => {
                     let error = error.message();
@@ -56,14 +56,14 @@ impl Engine {
 fn size_of(directory: &Path) -> u64 {
     let mut pending = vec![directory.to_owned()];
     let mut counted = HashSet::new();
-    let mut bytes = 0;
+    let mut bytes: u64 = 0;
     while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 pending.push(entry.path());
             } else if metadata.nlink() == 1 || counted.insert((metadata.dev(), metadata.ino())) {
-                bytes += metadata.len();
+                bytes = bytes.saturating_add(metadata.len());
             }
         }
     }

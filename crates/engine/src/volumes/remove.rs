@@ -71,7 +71,8 @@ impl Engine {
                 Error::failed(format!("learn which volumes container {} mounts", record.id), error)
             })?;
             for mount in mounts {
-                if !mount.name.is_empty() {
+                // An image that is mounted has a name too.
+                if mount.r#type == "volume" && !mount.name.is_empty() {
                     users.entry(mount.name).or_default().push(record.id.clone());
                 }
             }
@@ -82,7 +83,7 @@ impl Engine {
         Ok(users)
     }
 
-    /// All that is in them may take a while to go.
+    /// All that is in them may take a while to go. One that stays keeps none of the others; the first failure is told.
     async fn remove_locked(
         &self,
         lock: LockedVolumes,
@@ -90,14 +91,14 @@ impl Engine {
     ) -> Result<Vec<VolumeName>> {
         let doing = "remove volumes";
         let removed = tokio::task::spawn_blocking(move || {
-            let mut gone = Vec::new();
+            let (mut gone, mut failure) = (Vec::new(), None);
             for name in names {
-                if let Err(error) = lock.remove(&name) {
-                    return (gone, Some(error));
+                match lock.remove(&name) {
+                    Ok(()) => gone.push(name),
+                    Err(error) => failure = failure.or(Some(error)),
                 }
-                gone.push(name);
             }
-            (gone, None)
+            (gone, failure)
         });
         let (gone, error) = removed.await.map_err(|error| Error::failed(doing, error))?;
         for name in &gone {

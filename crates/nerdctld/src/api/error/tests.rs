@@ -50,6 +50,7 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             "HostConfig.Memory is not supported by nerdctld",
         ),
         (Error::NotRunning(text("0123")), 409, "container 0123 is not running"),
+        (Error::NoExitEvent, 500, "tried to kill container, but did not receive an exit event"),
         (
             Error::NoInit,
             500,
