@@ -4,7 +4,8 @@
 //! never came to a process are taken back, what nobody reads any more is cleared away; then policies start what is to run, and
 //! what interrupted work on images left goes.
 //!
-//! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling.
+//! Only things that carry our mark are touched: a record without it may be a `nerdctl run` that is still pulling. Beside
+//! another daemon on the same containers, what that one may be in the middle of stays: whoever starts alone finds it.
 
 mod policies;
 pub(crate) mod presence;
@@ -75,6 +76,9 @@ impl Engine {
 
     /// Containers' roots that were being put together (`archive/mounts.rs`).
     async fn remove_left_places(&self) -> Result<usize> {
+        if !self.presence().is_alone() {
+            return Ok(0);
+        }
         let run_dir = self.settings().run_dir.clone();
         let doing = "take away what was mounted for copying";
         let removed =
@@ -160,18 +164,35 @@ impl Engine {
 
     /// Containers that were paused and go on, which no daemon saw.
     async fn release_held_restarts(&self) -> Result<usize> {
-        let mut count = 0;
-        for entry in self.inventory().now().entries() {
-            let container = &entry.container;
-            if container.has_restart_labels && container.state.phase == Phase::Running {
-                count += usize::from(self.release_restarts(&container.id).await?);
-            }
-        }
-        Ok(count)
+        let snapshot = self.inventory().now();
+        let candidates = snapshot.entries().map(|entry| &entry.container).filter(|container| {
+            container.has_restart_labels && container.state.phase == Phase::Running
+        });
+        let count = AtomicUsize::new(0);
+        // One whose lock is held for long holds up none but itself.
+        futures_util::stream::iter(candidates)
+            .for_each_concurrent(AT_ONCE, |container| async {
+                match self.release_restarts(&container.id).await {
+                    Ok(released) => {
+                        count.fetch_add(usize::from(released), Ordering::Relaxed);
+                    }
+                    Err(error) => tracing::warn!(
+                        container = container.id.as_str(),
+                        error = error.message(),
+                        "its restart policy could not be given back to containerd"
+                    ),
+                }
+            })
+            .await;
+        Ok(count.into_inner())
     }
 
     /// Tasks of ours whose process was never let go: the daemon died between create and start.
     async fn delete_created_tasks(&self) -> Result<usize> {
+        if !self.presence().is_alone() {
+            // The other daemon may be between the two.
+            return Ok(0);
+        }
         let snapshot = self.inventory().now();
         let mut candidates = Vec::new();
         for entry in snapshot.entries() {
@@ -212,6 +233,9 @@ impl Engine {
     /// What they protected is garbage now. By itself containerd collects it only after many further changes, so the last
     /// deletion asks for that.
     async fn drop_leases(&self, started: SystemTime) -> Result<usize> {
+        if !self.presence().is_alone() {
+            return Ok(0);
+        }
         let filter = format!("labels.\"{LEASE_MARK}\"");
         let leases = self.containerd().list_leases(&[&filter]).await;
         let mut leases = leases.map_err(|error| self.containerd_error("list leases", error))?;

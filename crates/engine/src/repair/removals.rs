@@ -1,7 +1,11 @@
 //! Removals that a crash interrupted: their mark is in the state directory.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt as _;
 use names::ContainerId;
 
+use super::AT_ONCE;
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -21,18 +25,26 @@ impl Engine {
         let marked = marked.await.map_err(|error| Error::failed(doing, error))?;
         let marked =
             marked.map_err(|error: nerdctl_store::StoreError| Error::failed(doing, error))?;
-        let mut count = 0;
-        for (id, volumes) in marked {
-            match self.finish(&id, volumes).await {
-                Ok(()) => count += 1,
-                Err(error) => tracing::warn!(
-                    container = id.as_str(),
-                    error = error.message(),
-                    "a half-removed container could not be removed; the next start tries again"
-                ),
-            }
-        }
-        Ok(count)
+        let count = AtomicUsize::new(0);
+        // One whose shim hangs holds up none but itself.
+        futures_util::stream::iter(marked)
+            .for_each_concurrent(AT_ONCE, |(id, volumes)| {
+                let count = &count;
+                async move {
+                    match self.finish(&id, volumes).await {
+                        Ok(()) => {
+                            count.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(error) => tracing::warn!(
+                            container = id.as_str(),
+                            error = error.message(),
+                            "a half-removed container could not be removed; the next start tries again"
+                        ),
+                    }
+                }
+            })
+            .await;
+        Ok(count.into_inner())
     }
 
     async fn finish(&self, id: &ContainerId, volumes: bool) -> Result<()> {

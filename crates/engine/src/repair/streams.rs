@@ -15,6 +15,10 @@ const KINDS: [&str; 4] = ["sock", "fifos", "run", "probe"];
 impl Engine {
     /// Remove them. The folder serves all namespaces of this containerd, so the containers of all of them count.
     pub(super) async fn remove_old_streams(&self) -> Result<usize> {
+        if !self.presence().is_alone() {
+            // A start of the other daemon makes them before it can be told from one that came to nothing.
+            return Ok(0);
+        }
         let there = stems(&io_monitor::runtime_dir(self.store().path()));
         if there.is_empty() {
             return Ok(0);
@@ -38,6 +42,10 @@ impl Engine {
             let Some(_guard) = self.locks().try_lock(ours.as_ref().unwrap_or(&short)) else {
                 continue;
             };
+            // It may have been started since the first look.
+            if self.running_streams().contains(&stem) {
+                continue;
+            }
             self.remove_streams(&short).await;
             count += 1;
         }
