@@ -133,7 +133,8 @@ impl Authorizer {
         let challenge =
             strongest_challenge(&headers).ok_or_else(|| self.unauthorized(answer.clone()))?;
         if challenge.is_basic() {
-            if matches!(state.demand, Demand::Basic) {
+            // A request that was sent before the first demand says nothing about the password.
+            if matches!(state.demand, Demand::Basic) && sent.is_some() {
                 return Err(self.unauthorized(answer));
             }
             self.basic()?;
@@ -180,6 +181,11 @@ impl Authorizer {
     /// A refresh token that came with an access token: what `docker login` keeps instead of the password.
     pub(crate) async fn identity_token(&self) -> Option<Secret> {
         self.state.lock().await.identity_token.clone()
+    }
+
+    /// Whether there is anything to prove who we are with to this host.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
     }
 
     /// Only a login asks for a refresh token, which somebody will keep.

@@ -3,9 +3,12 @@
 //! The bytes are not hashed here: who stores them (containerd) does that, and knows the running state after a resume. Size
 //! is checked: not a byte more than announced is ever handed out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use names::Digest;
+use tokio::time::Instant;
 
 use crate::error::{Answer, Interruption};
 use crate::http::Response;
@@ -14,6 +17,10 @@ use crate::{Error, Repository};
 
 /// Cuts in one download after which we give up, however much came between them.
 const MAX_CUTS: u32 = 64;
+
+/// A registry that lets fewer bytes through in this time of waiting for it is as good as one that hangs up.
+const SLOWEST_BYTES: u64 = 256 * 1024;
+const SLOWEST_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// A download under way. Dropping it ends it and closes its connection.
 #[derive(Debug)]
@@ -29,6 +36,26 @@ pub struct Blob {
     /// Failures since bytes came last.
     failed: u32,
     cuts: u32,
+    pace: Pace,
+}
+
+/// What came lately, and how long we waited for it; how long our caller takes does not count.
+#[derive(Debug, Default)]
+struct Pace {
+    bytes: u64,
+    waited: Duration,
+}
+
+impl Pace {
+    /// Takes in a chunk. `false`: too slow.
+    fn keeps_up(&mut self, bytes: u64, waited: Duration) -> bool {
+        self.bytes += bytes;
+        self.waited += waited;
+        if self.bytes >= SLOWEST_BYTES {
+            *self = Self::default();
+        }
+        self.waited < SLOWEST_TIME
+    }
 }
 
 impl Repository {
@@ -47,6 +74,7 @@ impl Repository {
             skip: 0,
             failed: 0,
             cuts: 0,
+            pace: Pace::default(),
         };
         if offset < size {
             blob.open().await?;
@@ -120,10 +148,15 @@ impl Blob {
             self.open().await?;
             return Ok(None);
         };
+        let asked = Instant::now();
         let Some(mut chunk) = response.chunk().await? else {
             let source = Interruption::Short { got: self.offset, expected: self.size };
             return Err(Error::Interrupted { request: response.request.clone(), source });
         };
+        if !self.pace.keeps_up(chunk.len() as u64, asked.elapsed()) {
+            let source = Interruption::Slow(SLOWEST_TIME);
+            return Err(Error::Interrupted { request: response.request.clone(), source });
+        }
         let skipped = self.skip.min(chunk.len() as u64);
         self.skip -= skipped;
         // At most the length of the chunk, which is a usize.
@@ -167,6 +200,7 @@ impl Blob {
             return Err(Error::Malformed { request: response.request, problem });
         }
         self.skip = self.offset - start;
+        self.pace = Pace::default();
         self.response = Some(response);
         Ok(())
     }
@@ -190,4 +224,19 @@ fn range_start(response: &Response) -> Option<u64> {
         .next()?
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drops_do_not_make_a_download() {
+        let minute = Duration::from_secs(60);
+        let mut pace = Pace::default();
+        let drops = (0..9).take_while(|_| pace.keeps_up(1, minute)).count();
+        assert_eq!(drops, 4);
+        let mut pace = Pace::default();
+        assert!((0..9).all(|_| pace.keeps_up(SLOWEST_BYTES / 2, minute)));
+    }
 }

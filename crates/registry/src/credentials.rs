@@ -76,7 +76,9 @@ pub(crate) const HUB_REGISTRY: &str = "registry-1.docker.io";
 
 /// The names by which clients know Docker Hub.
 pub(crate) fn is_docker_hub(host: &str) -> bool {
-    matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io")
+    ["docker.io", "index.docker.io", HUB_REGISTRY]
+        .iter()
+        .any(|name| host.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

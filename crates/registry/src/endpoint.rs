@@ -31,15 +31,16 @@ impl Endpoint {
         scope: Option<String>,
     ) -> Self {
         let name = config.name();
-        let own =
-            credentials.filter(|credentials| credentials.host(domain) == name).map(Arc::clone);
+        let own = credentials
+            .filter(|credentials| config.base.is_at(&credentials.host(domain)))
+            .map(Arc::clone);
         if credentials.is_some() && own.is_none() {
             tracing::debug!(
                 host = name,
                 "the credentials are for another host and are not sent to this one"
             );
         }
-        let trust = Trust::new(config.tls.clone());
+        let trust = Trust::new(config.tls.clone(), &config.base);
         Self { authorizer: Authorizer::new(name, own, scope), config, trust }
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct HostConfig {
     pub(crate) base: Url,
     pub(crate) capabilities: Capabilities,
     pub(crate) tls: TlsSettings,
-    /// Sent with every request to this host and to its token server.
+    /// Sent with every request to this host, and to no other: neither its token server nor where it redirects to.
     pub(crate) headers: HeaderMap,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn hosts_for(config: &Config, registry: &str) -> Result<Vec<HostConfi
         else {
             continue;
         };
-        return match file::read(&folder, &origin)? {
+        return match file::read(&folder, &origin, insecure)? {
             Some(hosts) => Ok(hosts),
             None => Ok(vec![with_docker_certificates(origin, &folder)]),
         };
@@ -258,6 +258,17 @@ mod tests {
         let hosts = hosts_for(&config(root.path()), "r.example").unwrap();
         assert_eq!(shown(&hosts), ["https://m.example/v2", "https://r.example/v2"]);
         assert!(!hosts[0].tls.skip_verify && hosts[1].tls.skip_verify);
+    }
+
+    #[test]
+    fn an_insecure_registry_stays_so_by_its_own_name() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "r.example", "hosts.toml", "server = \"https://r.example\"\n");
+        let insecure = Config { insecure: vec!["r.example".into()], ..config(root.path()) };
+        for (config, expected) in [(config(root.path()), false), (insecure, true)] {
+            let tls = hosts_for(&config, "r.example").unwrap().remove(0).tls;
+            assert_eq!((tls.skip_verify, tls.plain_fallback), (expected, expected));
+        }
     }
 
     #[test]

@@ -30,6 +30,10 @@ use crate::{Answer, Error, Patience, Proxies};
 const MAX_IDLE: usize = 4;
 /// As many as Go's clients follow.
 const MAX_REDIRECTS: usize = 10;
+/// For the whole of a document, an error's body, and the body of a redirect, however many pieces they come in.
+const DOCUMENT_TIME: Duration = Duration::from_secs(5 * 60);
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Body of a redirect that is read to keep the connection; a longer one costs a new connection.
 const MAX_DRAIN: usize = 16 * 1024;
 
@@ -281,8 +285,15 @@ impl Response {
             .map_err(|source| Error::Interrupted { request: self.request.clone(), source })
     }
 
-    /// The whole body, if it has no more than `limit` bytes.
-    pub(crate) async fn collect(mut self, limit: usize) -> Result<Bytes, Error> {
+    /// The whole body, if it has no more than `limit` bytes and comes within [`DOCUMENT_TIME`].
+    pub(crate) async fn collect(self, limit: usize) -> Result<Bytes, Error> {
+        let request = self.request.clone();
+        timeout(DOCUMENT_TIME, self.collect_patiently(limit)).await.unwrap_or_else(|_| {
+            Err(Error::Interrupted { request, source: Interruption::Slow(DOCUMENT_TIME) })
+        })
+    }
+
+    async fn collect_patiently(mut self, limit: usize) -> Result<Bytes, Error> {
         let mut whole = BytesMut::new();
         while let Some(chunk) = self.chunk().await? {
             if whole.len() + chunk.len() > limit {
@@ -293,27 +304,36 @@ impl Response {
         Ok(whole.freeze())
     }
 
-    /// What the registry said in the body of an error; a body that breaks off or is too long still counts.
+    /// What the registry said in the body of an error; of one that breaks off, is too long or takes longer than
+    /// [`ANSWER_TIME`] what came still counts.
     pub(crate) async fn answer(mut self) -> Answer {
         let mut body = BytesMut::new();
-        while body.len() < MAX_ERROR_BODY {
-            match self.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) | Err(_) => break,
+        let reading = async {
+            while body.len() < MAX_ERROR_BODY {
+                match self.chunk().await {
+                    Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                    Ok(None) | Err(_) => break,
+                }
             }
-        }
+        };
+        // Too late is as good as the end.
+        let _ = timeout(ANSWER_TIME, reading).await;
         Answer::parse(&body)
     }
 
-    /// Reads a short body so that the connection can be used again.
+    /// Reads a short body so that the connection can be used again; one that takes longer than [`DRAIN_TIME`] is not worth
+    /// it.
     async fn drain(mut self, limit: usize) {
-        let mut seen = 0;
-        while let Ok(Some(chunk)) = self.chunk().await {
-            seen += chunk.len();
-            if seen > limit {
-                return;
+        let reading = async {
+            let mut seen = 0;
+            while let Ok(Some(chunk)) = self.chunk().await {
+                seen += chunk.len();
+                if seen > limit {
+                    return;
+                }
             }
-        }
+        };
+        let _ = timeout(DRAIN_TIME, reading).await;
     }
 }
 

@@ -20,7 +20,8 @@ impl Registry {
     /// that is empty), never a mirror (moby daemon/pkg/registry/service.go, Auth).
     ///
     /// # Errors
-    /// [`Error::Unauthorized`] if it does not; anything else says nothing about the credentials.
+    /// [`Error::Unauthorized`] if it does not; [`Error::Address`] if `hosts.toml` names another host for the registry, which
+    /// must not see them; anything else says nothing about the credentials.
     pub async fn check_login(&self, credentials: &Credentials) -> Result<Login, Error> {
         let named = hostname_of(&credentials.server_address);
         let domain = if named.is_empty() || is_docker_hub(named) { "docker.io" } else { named };
@@ -33,6 +34,12 @@ impl Registry {
         };
         let credentials = std::sync::Arc::new(credentials.clone());
         let endpoint = Endpoint::new(config, domain, Some(&credentials), None);
+        if !endpoint.authorizer().has_credentials() {
+            return Err(Error::Address {
+                address: endpoint.config.base.to_string(),
+                problem: "the configuration names this host for the registry, but the credentials are for the registry",
+            });
+        }
         let mut url = endpoint.config.base.clone();
         url.path.push('/');
         let response = endpoint.send(&self.http(), Request::new(Method::GET, url.clone())).await?;

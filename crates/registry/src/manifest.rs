@@ -5,6 +5,7 @@ use http::Method;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use names::{Digest, DigestAlgorithm};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::Digest as _;
 
 use crate::hosts::Capabilities;
@@ -98,13 +99,15 @@ impl Repository {
     /// All tags of the repository, as the registry orders them.
     ///
     /// # Errors
-    /// As [`Self::resolve`]; [`Error::Malformed`] if the list is none or does not end.
+    /// As [`Self::resolve`]; [`Error::Malformed`] if the list is none or does not end; [`Error::TooLarge`] if it has more than
+    /// [`MAX_MANIFEST_BYTES`].
     pub async fn tags(&self) -> Result<Vec<String>, Error> {
         let what = self.image().repository();
         let mut draft = Draft::get("/tags/list".to_owned());
         draft.needs.resolve = true;
         draft.query = format!("n={TAGS_PER_PAGE}");
         let mut tags = Vec::new();
+        let mut left = usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX);
         for _ in 0..MAX_TAG_PAGES {
             let response = self.request(&draft, &what).await?;
             let next = next_page(&response);
@@ -113,8 +116,13 @@ impl Repository {
                 request: request.clone(),
                 problem: problem.to_owned(),
             };
-            let body =
-                response.collect(usize::try_from(MAX_MANIFEST_BYTES).unwrap_or(usize::MAX)).await?;
+            let url = response.url.to_string();
+            // The bound is for all pages together.
+            let body = response.collect(left).await.map_err(|error| match error {
+                Error::TooLarge { .. } => Error::TooLarge { what: url, limit: MAX_MANIFEST_BYTES },
+                other => other,
+            })?;
+            left -= body.len();
             let page: TagList =
                 serde_json::from_slice(&body).map_err(|_| malformed("not a list of tags"))?;
             tags.extend(page.tags.unwrap_or_default());
@@ -214,8 +222,8 @@ fn embedded_media_type(bytes: &[u8]) -> Option<String> {
     struct Typed {
         #[serde(rename = "mediaType")]
         media_type: Option<String>,
-        manifests: Option<serde_json::Value>,
-        layers: Option<serde_json::Value>,
+        manifests: Option<IgnoredAny>,
+        layers: Option<IgnoredAny>,
     }
     let typed: Typed = serde_json::from_slice(bytes).ok()?;
     let guessed = match (typed.manifests, typed.layers) {

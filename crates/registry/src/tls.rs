@@ -28,6 +28,7 @@ use tokio_rustls::rustls::{
 };
 
 use crate::Error;
+use crate::url::Url;
 
 /// The part of a host's configuration that concerns TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,10 +43,13 @@ pub(crate) struct TlsSettings {
     pub(crate) plain_fallback: bool,
 }
 
-/// TLS with one host, made when first needed.
+/// TLS with one host, made when first needed. Hosts that it sends us to are believed by the same authorities, but only it
+/// may be spoken to without TLS.
 #[derive(Debug, Default)]
 pub(crate) struct Trust {
     settings: TlsSettings,
+    /// Host and port of the configured host.
+    origin: Option<(String, Option<u16>)>,
     connector: OnceCell<Connector>,
     /// The host turned out to speak plain HTTP.
     plain: AtomicBool,
@@ -67,18 +71,31 @@ pub(crate) enum Handshake<S> {
 }
 
 impl Trust {
-    pub(crate) fn new(settings: TlsSettings) -> Arc<Self> {
-        Arc::new(Self { settings, connector: OnceCell::new(), plain: AtomicBool::new(false) })
+    /// The trust in the host of `origin`.
+    pub(crate) fn new(settings: TlsSettings, origin: &Url) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            origin: Some((origin.host.clone(), origin.port)),
+            connector: OnceCell::new(),
+            plain: AtomicBool::new(false),
+        })
     }
 
-    /// Whether plain HTTP is accepted where HTTPS was meant.
-    pub(crate) fn plain_fallback(&self) -> bool {
-        self.settings.plain_fallback
+    /// Whether plain HTTP is accepted where `url` means HTTPS.
+    pub(crate) fn plain_fallback(&self, url: &Url) -> bool {
+        self.settings.plain_fallback && self.is_of(url)
     }
 
-    /// Whether the host is known to speak plain HTTP.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.plain.load(Ordering::Relaxed)
+    /// Whether the host of `url` is known to speak plain HTTP.
+    pub(crate) fn is_plain(&self, url: &Url) -> bool {
+        self.plain.load(Ordering::Relaxed) && self.is_of(url)
+    }
+
+    /// Whether `url` is at the configured host, not at one that it redirected us to or that gives tokens for it.
+    fn is_of(&self, url: &Url) -> bool {
+        self.origin
+            .as_ref()
+            .is_some_and(|(host, port)| host.eq_ignore_ascii_case(&url.host) && *port == url.port)
     }
 
     /// Remembers that the host speaks plain HTTP.
@@ -86,12 +103,14 @@ impl Trust {
         self.plain.store(true, Ordering::Relaxed);
     }
 
-    /// Speaks TLS over `stream`. `host` is a name or an address; `shown` is for errors.
+    /// Speaks TLS over `stream`. `host` is a name or an address; `shown` is for errors; `plain_fallback` says whether this
+    /// very host need not.
     pub(crate) async fn handshake<S>(
         &self,
         stream: S,
         host: &str,
         shown: &str,
+        plain_fallback: bool,
     ) -> Result<Handshake<S>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -102,7 +121,7 @@ impl Trust {
         })?;
         match self.connector().await?.connect(name, stream).await {
             Ok(stream) => Ok(Handshake::Done(Box::new(stream))),
-            Err(error) if self.settings.plain_fallback && speaks_no_tls(&error) => {
+            Err(error) if plain_fallback && speaks_no_tls(&error) => {
                 self.set_plain();
                 Ok(Handshake::Plain)
             }
@@ -305,5 +324,26 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_host_itself_may_be_plain() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let settings = TlsSettings { plain_fallback: true, ..TlsSettings::default() };
+        let trust = Trust::new(settings, &url("https://r.example:5000/v2"));
+        assert!(!trust.is_plain(&url("https://r.example:5000/v2/")));
+        trust.set_plain();
+        let same = url("https://R.example:5000/token");
+        assert!(trust.is_plain(&same) && trust.plain_fallback(&same));
+        for other in ["https://auth.example/token", "https://r.example/x", "https://r.example:443/"]
+        {
+            let other = url(other);
+            assert!(!trust.is_plain(&other) && !trust.plain_fallback(&other), "{other}");
+        }
     }
 }

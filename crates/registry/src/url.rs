@@ -45,7 +45,7 @@ pub(crate) struct Url {
 impl Url {
     /// Reads an absolute address. One with a user name in it is refused: it would end up in logs.
     pub(crate) fn parse(address: &str) -> Result<Self, Error> {
-        let invalid = |problem| Error::Address { address: address.to_owned(), problem };
+        let invalid = |problem| Error::Address { address: without_secrets(address), problem };
         let uri: http::Uri = address.parse().map_err(|_| invalid("not a URL"))?;
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
@@ -59,6 +59,10 @@ impl Url {
         if authority.host().is_empty() {
             return Err(invalid("no host"));
         }
+        let behind = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        if authority.port_u16().is_none() && !behind.is_empty() {
+            return Err(invalid("invalid port"));
+        }
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { scheme, host: authority.host().to_owned(), port: authority.port_u16(), path })
@@ -66,7 +70,8 @@ impl Url {
 
     /// The address that a `Location` header on an answer from `self` means.
     pub(crate) fn join(&self, location: &str) -> Result<Self, Error> {
-        if location.contains("://") {
+        // A scheme comes before everything else; an address inside the query is none of ours.
+        if location.split(['/', '?', '#']).next().is_some_and(|first| first.ends_with(':')) {
             return Self::parse(location);
         }
         if let Some(rest) = location.strip_prefix("//") {
@@ -103,6 +108,13 @@ impl Url {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
+    /// Whether this is an address at `host[:port]`; a port that is not there is the scheme's.
+    pub(crate) fn is_at(&self, host: &str) -> bool {
+        let (name, port) = split_port(host);
+        self.host.eq_ignore_ascii_case(name)
+            && self.port() == port.unwrap_or(self.scheme.default_port())
+    }
+
     /// Whether credentials for `self` may also be sent to `other`.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.scheme == other.scheme
@@ -116,6 +128,19 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.split('?').next().unwrap_or_default();
         write!(f, "{}://{}{path}", self.scheme.as_str(), self.authority())
+    }
+}
+
+/// A text that should be an address, for errors: without user name, password and query.
+fn without_secrets(address: &str) -> String {
+    let (scheme, rest) =
+        address.find("://").map_or(("", address), |at| address.split_at(at + "://".len()));
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    match (rest[..end].rsplit_once('@'), rest[end..].contains('@')) {
+        (Some((_, shown)), false) => format!("{scheme}{shown}"),
+        (None, false) => format!("{scheme}{}", &rest[..end]),
+        // The sign may belong to a password with a question mark in it.
+        (_, true) => format!("{scheme}***"),
     }
 }
 
@@ -169,6 +194,7 @@ mod tests {
             "ftp://r.example/",
             "https://user:pass@r.example/",
             "https:///x",
+            "https://r.example:99999/",
             "https://r.example/a b",
         ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
@@ -182,6 +208,8 @@ mod tests {
             ("http://cdn.example/z?s=1", "http://cdn.example/z?s=1"),
             ("//cdn.example/z", "https://cdn.example/z"),
             ("/z?t=2", "https://r.example:5000/z?t=2"),
+            ("/z?u=http://a.example/b", "https://r.example:5000/z?u=http://a.example/b"),
+            ("?u=http://a.example", "https://r.example:5000/v2/a/blobs/x?u=http://a.example"),
             ("z", "https://r.example:5000/v2/a/blobs/z"),
             ("?n=2", "https://r.example:5000/v2/a/blobs/x?n=2"),
         ];
@@ -190,6 +218,34 @@ mod tests {
         }
         assert!(base.join("file:///etc/passwd").is_err());
         assert!(base.join("/a\r\nX: y").is_err());
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_without_secrets() {
+        let rows = [
+            ("https://ann:pw@r.example/x?sig=pw", "https://r.example/x"),
+            ("https://ann:p/w@r.example/", "https://r.example/"),
+            ("https://ann:p?pw@r.example/", "https://***"),
+            ("ftp://r.example/x#pw", "ftp://r.example/x"),
+            ("ann:pw@r.example", "r.example"),
+            ("r.example/a b", "r.example/a b"),
+        ];
+        for (address, shown) in rows {
+            match Url::parse(address) {
+                Err(Error::Address { address: found, .. }) => assert_eq!(found, shown, "{address}"),
+                other => panic!("{address}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_as_they_are_reached() {
+        let url = |text| Url::parse(text).unwrap();
+        assert!(url("https://R.example/v2").is_at("r.example"));
+        assert!(url("https://r.example/v2").is_at("r.example:443"));
+        assert!(url("https://[::1]:5000/v2").is_at("[::1]:5000"));
+        assert!(!url("https://r.example/v2").is_at("r.example:5000"));
+        assert!(!url("https://r.example/v2").is_at("m.example"));
     }
 
     #[test]

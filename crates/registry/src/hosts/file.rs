@@ -16,11 +16,14 @@ use crate::url::Url;
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Reads `hosts.toml` in `folder`. `None` if there is nothing usable in it, which containerd takes as if it were not there.
-pub(super) fn read(folder: &Path, origin: &HostConfig) -> Result<Option<Vec<HostConfig>>, Error> {
+/// `insecure` is what the daemon's settings say of the registry.
+pub(super) fn read(
+    folder: &Path,
+    origin: &HostConfig,
+    insecure: bool,
+) -> Result<Option<Vec<HostConfig>>, Error> {
     let path = folder.join("hosts.toml");
-    let small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MAX_FILE);
-    let text =
-        if small { std::fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
+    let text = text_of(&path);
     if text.trim().is_empty() {
         return Ok(None);
     }
@@ -39,10 +42,38 @@ pub(super) fn read(folder: &Path, origin: &HostConfig) -> Result<Option<Vec<Host
         hosts.push(host(address.get_ref(), settings, folder)?);
     }
     hosts.push(match file.server.as_deref().filter(|server| !server.is_empty()) {
-        Some(server) => host(server, file.settings, folder)?,
+        Some(server) => {
+            let skip_verify = file.settings.skip_verify;
+            let mut config = host(server, file.settings, folder)?;
+            if insecure && config.base.is_at(&origin.base.authority()) {
+                // The same host by its own name: what the daemon's settings say of it stands.
+                config.tls.skip_verify = skip_verify.unwrap_or(true);
+                config.tls.plain_fallback = true;
+            }
+            config
+        }
         None => own_settings(origin.clone(), file.settings, folder),
     });
     Ok(Some(hosts))
+}
+
+/// The file's text; empty if there is none. One that is there but cannot be read is not silently nothing: what it says may
+/// keep requests away from a host.
+fn text_of(path: &Path) -> String {
+    let read = std::fs::metadata(path).and_then(|metadata| {
+        if metadata.len() > MAX_FILE {
+            return Err(std::io::Error::other(format!("it has more than {MAX_FILE} bytes")));
+        }
+        std::fs::read_to_string(path)
+    });
+    match read {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "hosts.toml cannot be read and is ignored");
+            String::new()
+        }
+    }
 }
 
 /// The file's first level: the registry itself, and its mirrors.

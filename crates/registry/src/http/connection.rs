@@ -44,9 +44,9 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// As the host is really spoken to: one that was found to know no TLS is the same at its `http` address.
+    /// As the host is really spoken to: a configured one that was found to know no TLS is the same at its `http` address.
     fn scheme(&self) -> Scheme {
-        if self.trust.is_plain() { Scheme::Http } else { self.url.scheme }
+        if self.trust.is_plain(&self.url) { Scheme::Http } else { self.url.scheme }
     }
 
     /// Whether a connection of `other` can be used for `self`.
@@ -96,13 +96,14 @@ impl Dialer {
         let stream = match stream {
             Ok(stream) => stream,
             // Nothing on 443: an insecure registry may be on 80 (containerd core/remotes/docker/resolver.go, HTTPFallback).
-            Err(_) if route.trust.plain_fallback() && route.url.port.is_none() => {
+            Err(_) if route.trust.plain_fallback(&route.url) && route.url.port.is_none() => {
                 route.trust.set_plain();
                 return self.connect_plain(route).await;
             }
             Err(error) => return Err(error),
         };
-        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown);
+        let fallback = route.trust.plain_fallback(&route.url);
+        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown, fallback);
         match within(limit, &shown, handshake).await? {
             Handshake::Done(stream) => Connection::start(route, stream, None).await,
             Handshake::Plain => self.connect_plain(route).await,
@@ -148,7 +149,8 @@ impl Dialer {
         let shown = format!("{}:{}", route.url.host, route.url.port());
         let limit = self.limit;
         let stream = within(limit, &proxy.url.authority(), tunnel(stream, &shown, proxy)).await?;
-        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown);
+        let fallback = route.trust.plain_fallback(&route.url);
+        let handshake = route.trust.handshake(stream, route.url.dial_host(), &shown, fallback);
         match within(limit, &shown, handshake).await? {
             Handshake::Done(stream) => Connection::start(route, stream, None).await,
             Handshake::Plain => self.connect_plain(route).await,
@@ -163,9 +165,8 @@ impl Dialer {
     ) -> Result<Box<TlsStream<TcpStream>>, Error> {
         let shown = proxy.url.authority();
         let trust = Trust::default();
-        match within(self.limit, &shown, trust.handshake(stream, proxy.url.dial_host(), &shown))
-            .await?
-        {
+        let handshake = trust.handshake(stream, proxy.url.dial_host(), &shown, false);
+        match within(self.limit, &shown, handshake).await? {
             Handshake::Done(stream) => Ok(stream),
             Handshake::Plain => Err(Error::Address {
                 address: proxy.url.to_string(),
@@ -308,5 +309,23 @@ impl Connection {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TlsSettings;
+
+    #[test]
+    fn a_plain_registry_leaves_tls_to_where_it_sends_us() {
+        let origin = Url::parse("https://r.example:5000/v2").unwrap();
+        let settings = TlsSettings { plain_fallback: true, ..TlsSettings::default() };
+        let trust = Trust::new(settings, &origin);
+        trust.set_plain();
+        let route = |url: Url| Route { url, trust: Arc::clone(&trust) };
+        assert_eq!(route(origin).scheme(), Scheme::Http);
+        let realm = Url::parse("https://auth.example/token").unwrap();
+        assert_eq!(route(realm).scheme(), Scheme::Https);
     }
 }
