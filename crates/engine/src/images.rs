@@ -117,6 +117,16 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// What an entry of an index is told from others by. Indexes that name each other many times would be many more than
+    /// there are; one manifest may be there for several platforms.
+    pub(crate) fn entry(&self) -> (String, Option<String>) {
+        let is_index = documents::Kind::of(&self.media_type) == documents::Kind::Index;
+        let platform = self.platform.as_ref().filter(|_| !is_index);
+        (self.digest.clone(), platform.map(Platform::to_string))
+    }
+}
+
 impl From<containerd::Descriptor> for Descriptor {
     fn from(descriptor: containerd::Descriptor) -> Self {
         Self {

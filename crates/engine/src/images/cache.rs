@@ -21,6 +21,8 @@ use super::turns::Turns;
 const DOWNLOADS: usize = 12;
 /// Documents kept; an image has two or three.
 const MAX_DOCUMENTS: usize = 8192;
+/// A longer document, in bytes, is read each time: with all that are kept it would be gigabytes.
+const MAX_KEPT: usize = 256 * 1024;
 /// Layers whose size is kept.
 const MAX_SIZES: usize = 65_536;
 /// How long facts are believed that may change without a trace in the image records: what is there
@@ -121,7 +123,11 @@ impl Cache {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    pub(crate) fn keep_document(&self, digest: &str, document: Document) {
+    /// Remembers a document that has `length` bytes, unless it is too long for that.
+    pub(crate) fn keep_document(&self, digest: &str, document: Document, length: usize) {
+        if length > MAX_KEPT {
+            return;
+        }
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
         bound(&mut documents, MAX_DOCUMENTS);
         documents.insert(digest.to_owned(), document);
@@ -182,6 +188,10 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let cache = Cache::default();
+        let index = Document::Index(Arc::new(Index { manifests: Vec::new() }));
+        cache.keep_document("long", index.clone(), MAX_KEPT + 1);
+        cache.keep_document("short", index, MAX_KEPT);
+        assert!(cache.document("long").is_none() && cache.document("short").is_some());
         for number in 0..=MAX_SIZES {
             cache.keep_size(&number.to_string(), 1);
         }

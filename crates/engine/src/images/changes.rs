@@ -9,10 +9,12 @@ use names::{PortSpec, Signal};
 
 use super::run_config::{HealthCheck, Nothing, RunConfig, name_of};
 use crate::{Error, Result};
-use words::{expand, pairs, words};
+use words::{expand, pairs, too_long, words};
 
 /// What shell forms are run with.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+/// Bytes of environment, labels and volumes together; containerd would not keep more.
+const MAX_CONFIG: usize = 4 << 20;
 /// Shortest duration of a health check, in nanoseconds.
 const MILLISECOND: i64 = 1_000_000;
 
@@ -47,8 +49,19 @@ pub(crate) fn apply(config: &mut RunConfig, changes: &[String]) -> Result<()> {
             "WORKDIR" => work_dir(config, rest)?,
             _ => return Err(bad(format!("{name} is not a valid change command"))),
         }
+        if expanded_size(config) > MAX_CONFIG {
+            return Err(bad(format!("the changed config has more than {MAX_CONFIG} bytes")));
+        }
     }
     Ok(())
+}
+
+/// Bytes of what variables can be replaced in.
+fn expanded_size(config: &RunConfig) -> usize {
+    let env = config.env.iter().map(String::len);
+    let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
+    let volumes = config.volumes.keys().map(String::len);
+    env.chain(labels).chain(volumes).sum()
 }
 
 fn bad(text: impl Into<String>) -> Error {
@@ -116,12 +129,18 @@ fn named_values(
     rest: &str,
 ) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
+    let mut total = 0;
     for (name, value) in pairs(instruction, some(instruction, rest)?)? {
         let name = expand(&name, &config.env)?;
         if name.is_empty() {
             return Err(bad(format!("{instruction} names can not be blank")));
         }
-        found.push((name, expand(&value, &config.env)?));
+        let value = expand(&value, &config.env)?;
+        total += value.len();
+        if total > MAX_CONFIG {
+            return Err(too_long());
+        }
+        found.push((name, value));
     }
     Ok(found)
 }
@@ -153,10 +172,15 @@ fn expose(config: &mut RunConfig, rest: &str) -> Result<()> {
 
 fn volumes(config: &mut RunConfig, rest: &str) -> Result<()> {
     let given = some("VOLUME", rest)?;
+    let mut total = 0;
     for path in exec_form(given).unwrap_or_else(|| words(given)) {
         let path = expand(&path, &config.env)?;
         if path.is_empty() {
             return Err(bad("VOLUME specified can not be an empty string"));
+        }
+        total += path.len();
+        if total > MAX_CONFIG {
+            return Err(too_long());
         }
         config.volumes.insert(path, Nothing {});
     }
@@ -291,6 +315,19 @@ mod tests {
             RunConfig { env: vec!["PATH=/bin".into(), "V=x".into()], ..RunConfig::default() };
         let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
         apply(&mut config, &changes).map(|()| config)
+    }
+
+    #[test]
+    fn doubling_ends() {
+        let mut changes = vec!["ENV A=0123456789abcdef"];
+        changes.resize(40, "ENV A=$A$A");
+        let error = applied(&changes).unwrap_err().to_string();
+        assert!(error.contains("a value has more than 1048576 bytes"), "{error}");
+        changes.truncate(15);
+        let long = format!("LABEL {}", (0..20).map(|at| format!("l{at}=$A ")).collect::<String>());
+        assert!(applied(&changes).is_ok());
+        changes.push(&long);
+        assert!(applied(&changes).is_err());
     }
 
     #[test]

@@ -51,7 +51,7 @@ enum Stock {
 impl ImageFacts {
     /// Bytes of all platforms.
     pub(crate) fn size(&self) -> u64 {
-        self.manifests.iter().map(ManifestFacts::size).sum()
+        self.manifests.iter().map(ManifestFacts::size).fold(0, u64::saturating_add)
     }
 
     /// The manifest that fits best: `platform` exactly, or without one what runs best here, else anything that is here.
@@ -81,7 +81,7 @@ fn fit(manifest: &ManifestFacts, wanted: &Platform) -> usize {
 impl ManifestFacts {
     /// Bytes in all.
     pub(crate) fn size(&self) -> u64 {
-        self.content_size + self.unpacked_size
+        self.content_size.saturating_add(self.unpacked_size)
     }
 
     /// The index's word, or the config's.
@@ -147,13 +147,17 @@ impl Engine {
     async fn facts_of(&self, stock: &Stock, target: &Descriptor) -> Result<ImageFacts> {
         let mut manifests = Vec::new();
         let mut todo = vec![(target.clone(), 0)];
+        let mut seen = HashSet::new();
         while let Some((descriptor, depth)) = todo.pop() {
-            if self.has_blob(stock, &descriptor.digest).await?.is_none() {
+            if !seen.insert(descriptor.entry()) {
+                continue;
+            }
+            let Some(size) = self.has_blob(stock, &descriptor.digest).await? else {
                 if Kind::of(&descriptor.media_type) == Kind::Manifest {
                     manifests.push(absent(descriptor));
                 }
                 continue;
-            }
+            };
             match self.document(&descriptor).await? {
                 Some(Document::Index(index)) if depth < MAX_DEPTH => {
                     // A stack gives them back in the order of the index.
@@ -162,7 +166,7 @@ impl Engine {
                     );
                 }
                 Some(Document::Manifest(manifest)) => {
-                    manifests.push(self.manifest_facts(stock, descriptor, &manifest).await?);
+                    manifests.push(self.manifest_facts(stock, descriptor, size, &manifest).await?);
                 }
                 _ => {}
             }
@@ -174,14 +178,17 @@ impl Engine {
         &self,
         stock: &Stock,
         descriptor: Descriptor,
+        size: u64,
         manifest: &Manifest,
     ) -> Result<ManifestFacts> {
         let mut available = true;
-        let mut content_size = descriptor.size;
+        let mut content_size = size;
         let mut seen = HashSet::new();
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             match self.has_blob(stock, &blob.digest).await? {
-                Some(size) if seen.insert(&blob.digest) => content_size += size,
+                Some(size) if seen.insert(&blob.digest) => {
+                    content_size = content_size.saturating_add(size);
+                }
                 Some(_) => {}
                 None => available = false,
             }
@@ -216,8 +223,8 @@ impl Engine {
         match Config::parse(&descriptor.digest, &bytes) {
             Ok(config) => {
                 let config = Arc::new(config);
-                self.image_cache()
-                    .keep_document(&descriptor.digest, Document::Config(Arc::clone(&config)));
+                let document = Document::Config(Arc::clone(&config));
+                self.image_cache().keep_document(&descriptor.digest, document, bytes.len());
                 Ok(Some(config))
             }
             Err(error) => {
@@ -246,7 +253,7 @@ impl Engine {
         };
         match parsed {
             Ok(document) => {
-                self.image_cache().keep_document(&descriptor.digest, document.clone());
+                self.image_cache().keep_document(&descriptor.digest, document.clone(), bytes.len());
                 Ok(Some(document))
             }
             Err(error) => {
@@ -299,16 +306,16 @@ impl Engine {
         if !is_unpacked {
             return Ok(0);
         }
-        let mut total = 0;
+        let mut total: u64 = 0;
         for chain_id in chain_ids {
             if let Some(size) = self.image_cache().size(chain_id) {
-                total += size;
+                total = total.saturating_add(size);
                 continue;
             }
             // Remote snapshotters may not know; an image without size is better than no list.
             if let Ok(usage) = snapshots.usage(chain_id).await {
                 self.image_cache().keep_size(chain_id, usage.size);
-                total += usage.size;
+                total = total.saturating_add(usage.size);
             }
         }
         Ok(total)

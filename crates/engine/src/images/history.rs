@@ -8,6 +8,9 @@ use super::Descriptor;
 use super::naming::repo_tags_and_digests;
 use crate::{Engine, Error, Result};
 
+/// Entries of a history that are read: far more than an image can have layers, far less than fit into a document.
+const MAX_ENTRIES: usize = 10_000;
+
 /// One step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryStep {
@@ -63,9 +66,16 @@ impl Engine {
         let bytes = self.read_document(digest).await?.ok_or_else(no_platform)?;
         let document: Document = serde_json::from_slice(&bytes)
             .map_err(|error| Error::BadContent(format!("invalid config {digest}: {error}")))?;
+        let entries = document.history.unwrap_or_default();
+        if entries.len() > MAX_ENTRIES {
+            let count = entries.len();
+            return Err(Error::BadContent(format!(
+                "invalid config {digest}: a history of {count} entries, at most {MAX_ENTRIES} are read"
+            )));
+        }
         let mut chain = image.config.chain_ids.iter();
         let mut steps = Vec::new();
-        for entry in document.history.unwrap_or_default() {
+        for entry in entries {
             let layer = if entry.empty_layer == Some(true) { None } else { chain.next() };
             let size = match layer {
                 Some(chain_id) => self.layer_size(chain_id).await,

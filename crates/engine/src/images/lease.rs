@@ -87,9 +87,14 @@ impl WorkLease {
     /// The work succeeded: an image record protects what was made.
     pub(crate) async fn finish(mut self) {
         self.armed = false;
-        if let Err(error) = self.engine.containerd().delete_lease(&self.id, false).await {
-            tracing::warn!(lease = self.id, %error, "a lease could not be ended; it ends by itself within a day");
-        }
+        let (client, id) = (self.engine.containerd().clone(), self.id.clone());
+        let end = async move {
+            if let Err(error) = client.delete_lease(&id, false).await {
+                tracing::warn!(lease = id, %error, "a lease could not be ended; it ends by itself within a day");
+            }
+        };
+        // Even if the client leaves during it.
+        let _ = self.engine.supervisor().detached(end).await;
     }
 
     /// The work failed: what it made goes before the error is told.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Descriptor;
-use super::documents::{chain_ids, digest_of, upload_name};
+use super::documents::{MAX_DOCUMENT, chain_ids, digest_of, upload_name};
 use super::lease::WorkLease;
 use super::naming::dangling_name;
 use super::run_config::RunConfig;
@@ -88,6 +88,12 @@ impl Engine {
             Unpacker::new(self, lease).layer(step).await?;
         }
         let config = document(&config(&spec, &diff_ids, empty_layer)?, CONFIG);
+        if config.0.size > MAX_DOCUMENT {
+            return Err(Error::InvalidParameter(format!(
+                "the image's config has {} bytes, it may have {MAX_DOCUMENT}",
+                config.0.size
+            )));
+        }
         let mut labels = Labels::new();
         if let Some(top) = chain.last() {
             labels.insert(snapshot_label(&self.settings().snapshotter), top.clone());

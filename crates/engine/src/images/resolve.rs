@@ -1,5 +1,6 @@
 //! From what a user typed to an image: a name, a digest or the start of an id.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use containerd::images::Image;
@@ -143,7 +144,11 @@ impl Engine {
         let host = Platform::host();
         let mut best: Option<(usize, Runnable)> = None;
         let mut todo = vec![(target.clone(), 0)];
+        let mut seen = HashSet::new();
         while let Some((descriptor, depth)) = todo.pop() {
+            if !seen.insert(descriptor.entry()) {
+                continue;
+            }
             let manifest = match self.document(&descriptor).await? {
                 Some(Document::Index(index)) if depth < MAX_DEPTH => {
                     todo.extend(entries(&index).map(|entry| (entry, depth + 1)));

@@ -1,8 +1,11 @@
 //! Words of an instruction: quotes, backslashes, variables.
 
 use super::bad;
-use crate::Result;
 use crate::images::run_config::name_of;
+use crate::{Error, Result};
+
+/// Bytes of a value with its variables replaced: more is no use to any process, and a few doublings are gigabytes.
+pub(super) const MAX_EXPANDED: usize = 1 << 20;
 
 /// Splits at blanks outside of quotes; quotes and backslashes stay.
 pub(super) fn words(text: &str) -> Vec<String> {
@@ -71,6 +74,9 @@ pub(super) fn expand(text: &str, env: &[String]) -> Result<String> {
             ('$', _) => expanded.push_str(&variable(&mut rest, env)?),
             (other, _) => expanded.push(other),
         }
+        if expanded.len() > MAX_EXPANDED {
+            return Err(too_long());
+        }
     }
     match quote {
         None => Ok(expanded),
@@ -79,6 +85,11 @@ pub(super) fn expand(text: &str, env: &[String]) -> Result<String> {
             if quote == '"' { "double" } else { "single" }
         ))),
     }
+}
+
+/// What is too long for [`MAX_EXPANDED`].
+pub(super) fn too_long() -> Error {
+    bad(format!("with its variables replaced, a value has more than {MAX_EXPANDED} bytes"))
 }
 
 /// `NAME`, `{NAME}`, `{NAME:-word}` or `{NAME:+word}` behind a dollar sign.
