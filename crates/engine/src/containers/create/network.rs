@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use nerdctl_store::go_json;
+use nerdctl_store::labels::keys;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
@@ -144,7 +146,9 @@ fn split(hosts: Vec<(String, IpAddr)>) -> (Vec<(String, IpAddr)>, Vec<(String, I
     let mut names = std::collections::HashSet::new();
     let mut bytes = 0;
     hosts.into_iter().partition(|(name, address)| {
-        bytes += name.len() + address.to_string().len() + 4;
+        // Nearly every character of a name is allowed, and some are long when written.
+        let written = go_json::to_string(keys::EXTRA_HOSTS, &format!("{name}:{address},"));
+        bytes += written.map_or(LABEL_HOSTS, |text| text.len());
         names.insert(name.clone()) && bytes <= LABEL_HOSTS
     })
 }
