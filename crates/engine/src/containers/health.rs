@@ -40,8 +40,7 @@ impl Engine {
         let Some(mut states) = entry.map(|entry| entry.states.clone()) else { return };
         let generation = container.state.generation;
         self.write_health(&container, container.state.health.unwrap_or_default()).await;
-        // An earlier daemon may have been killed in the middle of a probe.
-        self.end_probe(&container.id).await;
+        self.end_left_probe(&container.id).await;
         loop {
             let now = states.borrow().clone();
             let pause =

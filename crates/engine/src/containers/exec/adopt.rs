@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use containerd::tasks::TaskStatus;
 use futures_util::StreamExt as _;
@@ -13,11 +14,14 @@ use names::{ContainerId, ExecId};
 use tokio::sync::watch;
 
 use super::Stage;
-use super::pipes::ExecDir;
+use super::pipes::{ExecDir, Pipes};
 use crate::{Engine, Error, Result};
 
 /// Directories that are looked at at the same time.
 const AT_ONCE: usize = 8;
+
+/// How long a shim may take to tell of a process. One that hangs must not hold up the rest of the repair.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Find what an earlier daemon left, and mind it to its end. Gives how many there were.
@@ -44,14 +48,23 @@ impl Engine {
                 return false;
             }
         };
-        let process = self.containerd().get_exec(container.as_str(), exec.as_str()).await;
+        // Before the question: a shim that is starting the process waits for readers, and answers nothing until then.
+        let pipes = dir.reopen();
+        let question = self.containerd().get_exec(container.as_str(), exec.as_str());
+        let process = tokio::time::timeout(PATIENCE, question).await;
         let process = match process {
-            Ok(process) => process,
-            Err(error) if error.is_not_found() => {
+            Ok(Ok(process)) => process,
+            Err(_) => {
+                // As for a terminal: that its input is left alone is right for both.
+                let minded = self.clone().mind_orphan(container, exec, true, pipes, dir);
+                self.supervisor().spawn(minded);
+                return true;
+            }
+            Ok(Err(error)) if error.is_not_found() => {
                 dir.remove();
                 return true;
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(exec = exec.as_str(), %error, "containerd does not tell of an exec; the next start tries again");
                 return false;
             }
@@ -59,22 +72,33 @@ impl Engine {
         let engine = self.clone();
         if matches!(process.status, TaskStatus::Running | TaskStatus::Paused | TaskStatus::Pausing)
         {
-            self.supervisor().spawn(async move {
-                engine.mind_orphan(container, exec, process.terminal, dir).await;
-            });
+            self.supervisor().spawn(engine.mind_orphan(
+                container,
+                exec,
+                process.terminal,
+                pipes,
+                dir,
+            ));
         } else {
             self.supervisor().spawn_operation(engine.forget_exec(container, exec, dir));
         }
         true
     }
 
-    async fn mind_orphan(self, container: ContainerId, exec: ExecId, tty: bool, dir: ExecDir) {
+    async fn mind_orphan(
+        self,
+        container: ContainerId,
+        exec: ExecId,
+        tty: bool,
+        pipes: io::Result<Pipes>,
+        dir: ExecDir,
+    ) {
         let (stage, stages) = watch::channel(Stage::Running { pid: 0 });
         let ended = async {
             let code = self.clone().exit_of_exec(container.clone(), exec.clone()).await.status;
             stage.send_replace(Stage::Ended { pid: 0, code });
         };
-        match dir.reopen() {
+        match pipes {
             Ok(pipes) => {
                 tokio::join!(ended, self.throw_away(&container, &exec, tty, pipes, stages));
             }

@@ -127,6 +127,18 @@ impl Engine {
         self.containerd().start_exec(&id, EXEC_ID).await.map(drop)
     }
 
+    /// End what an earlier daemon left, if it was killed in the middle of a probe. The shim that was starting it waits for a
+    /// reader of its output, and answers nothing until then.
+    pub(super) async fn end_left_probe(&self, id: &ContainerId) {
+        let Some(mut output) = Output::left(self.stream_paths(id).probe) else {
+            return self.end_probe(id).await;
+        };
+        tokio::select! {
+            () = self.end_probe(id) => {}
+            never = output.read_on() => match never {},
+        }
+    }
+
     /// Kill the probe that runs, if one does, and forget it.
     pub(crate) async fn end_probe(&self, id: &ContainerId) {
         let ended = async {
@@ -205,6 +217,15 @@ impl Output {
     fn new(dir: PathBuf) -> io::Result<Self> {
         // The FIFOs of a terminal: one for both streams.
         fifos::create(&dir, true, false).map_err(io::Error::other)?;
+        Self::open(dir)
+    }
+
+    /// That of a probe whose daemon was killed.
+    fn left(dir: PathBuf) -> Option<Self> {
+        Self::open(dir).ok()
+    }
+
+    fn open(dir: PathBuf) -> io::Result<Self> {
         // Open for writing too: there is no end of file before the shim has come, or between its two openings.
         let pipe =
             pipe::OpenOptions::new().read_write(true).open_receiver(dir.join(fifos::STDOUT))?;
