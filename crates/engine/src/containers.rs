@@ -303,6 +303,13 @@ impl Container {
             || self.network_mode.starts_with("ns:");
         matches!(self.owner, Owner::Nerdctld | Owner::Nerdctl) && !special
     }
+
+    /// Whether it can only start while another container runs, whose namespaces it shares.
+    pub(crate) fn joins_another(&self) -> bool {
+        self.network_mode.starts_with("container:")
+            || self.shares.pid_of.is_some()
+            || matches!(self.shares.ipc, shares::IpcShare::Of(_))
+    }
 }
 
 /// Where logs can be read.

@@ -39,9 +39,14 @@ impl Engine {
         let engine = self.clone();
         // Starting may take long (networks one by one); the repair goes on.
         self.supervisor().spawn(async move {
-            futures_util::stream::iter(to_start)
-                .for_each_concurrent(AT_ONCE, |container| engine.start_found(container))
-                .await;
+            let (joining, own): (Vec<_>, Vec<_>) =
+                to_start.into_iter().partition(|container| container.joins_another());
+            // Whoever is joined has to run first.
+            for group in [own, joining] {
+                futures_util::stream::iter(group)
+                    .for_each_concurrent(AT_ONCE, |container| engine.start_found(container))
+                    .await;
+            }
             // Not before: after a crash in the middle it still is the first start since the boot.
             marker.note();
         });
