@@ -8,8 +8,10 @@ use names::Namespace;
 use nerdctl_store::DataStore;
 use networking::Networks;
 use registry::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cgroups::Hierarchies;
+use crate::containers::Phase;
 use crate::containers::exec::Execs;
 use crate::containers::exit::Exits;
 use crate::containers::stats::Samplers;
@@ -22,6 +24,9 @@ use crate::prune::Prunes;
 use crate::repair::presence::Presence;
 use crate::supervise::Supervisor;
 use crate::{Error, images, system};
+
+/// Archives that are sent or read at the same time. Each keeps a thread, and tokio has 512 for all that waits for disks.
+const TRANSFERS: usize = 64;
 
 /// Everything the engine must be told; the daemon's configuration makes it.
 #[derive(Clone, Debug)]
@@ -87,6 +92,8 @@ struct Inner {
     system: system::Cache,
     volume_prunes: Prunes,
     presence: Presence,
+    /// See [`Engine::transfer`].
+    transfers: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -137,6 +144,7 @@ impl Engine {
                 system: system::Cache::default(),
                 volume_prunes: Prunes::default(),
                 presence,
+                transfers: Arc::new(Semaphore::new(TRANSFERS)),
                 supervisor,
                 settings,
             }),
@@ -150,6 +158,15 @@ impl Engine {
     /// Cancel streams and followers, wait for operations that are under way.
     pub async fn shutdown(&self) {
         self.inner.supervisor.shutdown().await;
+    }
+
+    /// Whether something would suffer from the daemon's absence, although nobody asks for anything: a restart that is due,
+    /// an exec whose end and output only this daemon hears of.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        let now = self.inner.inventory.now();
+        let restarts = now.entries().any(|entry| entry.container.state.phase == Phase::Restarting);
+        restarts || self.inner.execs.any_runs()
     }
 
     /// Read events: kept ones at or after `since`, then live ones.
@@ -246,6 +263,13 @@ impl Engine {
 
     pub(crate) fn presence(&self) -> &Presence {
         &self.inner.presence
+    }
+
+    /// Leave to keep a thread as long as a client takes to send or read an archive; waits while too many do. To be asked
+    /// for before any lock.
+    pub(crate) async fn transfer(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let leave = Arc::clone(&self.inner.transfers).acquire_owned().await;
+        leave.map_err(|_| Error::ShuttingDown)
     }
 
     /// A containerd error as the client should see it: 503 while it is out of reach, else with what was being done.

@@ -174,12 +174,14 @@ impl Server {
         futures_util::future::join_all(loops).await;
     }
 
-    /// Nobody has been connected for `limit`, and no operation is under way; never without a limit.
+    /// Nobody has been connected for `limit`, no operation is under way, and no container needs the daemon; never without
+    /// a limit.
     async fn idle(&self, limit: Option<Duration>) {
         let Some(limit) = limit else { return std::future::pending().await };
         loop {
             let changed = tokio::time::timeout(limit, self.connections.changed()).await.is_ok();
-            if !changed && self.connections.open() == 0 && self.api.operations() == 0 {
+            let unused = self.connections.open() == 0 && self.api.operations() == 0;
+            if !changed && unused && !self.engine.is_needed() {
                 return;
             }
         }

@@ -53,6 +53,8 @@ pub(crate) struct Bind {
     pub(crate) read_only: bool,
     /// A part of a volume, whose containers may have put links in the way: the volume's directory, and the path in it.
     pub(crate) part: Option<(PathBuf, String)>,
+    /// Somebody asked for it when the container was made: what is written must not land below it.
+    pub(crate) asked_for: bool,
 }
 
 /// Mounts `root` and what is bound into it. `run_dir` is where a place may be made for a moment.
@@ -75,6 +77,11 @@ pub(crate) fn assemble(
     place.mount_root(root, binds, access)?;
     for bind in binds {
         if let Err(error) = place.bind(bind) {
+            let is_missed = access == Access::Write && bind.asked_for;
+            // Below a place that is not there nothing can be written.
+            if is_missed && place.has(&bind.destination) {
+                return Err(error);
+            }
             tracing::debug!(destination = %bind.destination.display(), %error, "a mount of a container is left out");
         }
     }
@@ -287,6 +294,10 @@ impl Place {
             make_points(&self.root(), binds)?;
         }
         Ok(())
+    }
+
+    fn has(&self, destination: &Path) -> bool {
+        open_path(&self.root()).is_ok_and(|root| Tree::new(root).follow(destination).is_ok())
     }
 
     fn bind(&self, bind: &Bind) -> io::Result<()> {

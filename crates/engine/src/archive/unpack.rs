@@ -22,6 +22,11 @@ use super::tree::{Handle, Tree};
 
 /// Bytes of content in one write.
 const BUFFER: usize = 256 * 1024;
+/// Directories whose times wait for the end of the archive, and bytes of their names.
+const MOST_DIRECTORIES: usize = 500_000;
+const MOST_KEPT: usize = 64 * 1024 * 1024;
+/// Directories within directories that are removed; each level keeps a handle.
+const MAX_DEPTH: usize = 2048;
 /// Directories that Docker makes for entries whose parents are not in the archive.
 const IMPLIED_MODE: u32 = 0o755;
 
@@ -92,6 +97,7 @@ pub(crate) fn unpack(
         options,
         parent: None,
         directories: Vec::new(),
+        kept: 0,
         buffer: vec![0; BUFFER],
     };
     while let Some(entry) = reader.next()? {
@@ -110,6 +116,8 @@ struct Unpacker<'a> {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories get their times when nothing changes in them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
+    /// Bytes of their names.
+    kept: usize,
     buffer: Vec<u8>,
 }
 
@@ -160,7 +168,12 @@ impl Unpacker<'_> {
         self.parent = (entry.kind != EntryType::Symlink).then_some(parent);
         made?;
         if entry.kind == EntryType::Directory {
+            self.kept += relative.as_os_str().len();
             self.directories.push((relative, entry.modified));
+            if self.kept > MOST_KEPT || self.directories.len() > MOST_DIRECTORIES {
+                // Those in which something changes later keep the time of that.
+                self.date_directories();
+            }
         }
         Ok(())
     }
@@ -328,6 +341,7 @@ impl Unpacker<'_> {
     }
 
     fn date_directories(&mut self) {
+        self.kept = 0;
         for (relative, modified) in std::mem::take(&mut self.directories) {
             let (Some(parent), Some(base)) = (relative.parent(), relative.file_name()) else {
                 continue;
@@ -402,6 +416,7 @@ fn remove_all(parent: impl AsFd, name: &OsStr) -> io::Result<()> {
         vec![(open_directory(&parent, name)?, name.to_owned())];
     while let Some((directory, _)) = levels.last() {
         match first_directory(directory)? {
+            Some(_) if levels.len() >= MAX_DEPTH => return Err(Errno::NAMETOOLONG.into()),
             Some(below) => {
                 let opened = open_directory(directory, &below)?;
                 levels.push((opened, below));

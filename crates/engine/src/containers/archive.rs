@@ -16,6 +16,7 @@ use futures_core::Stream;
 use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Container;
 use super::record::FileSystem;
@@ -97,6 +98,7 @@ impl Engine {
         compression: Compression,
     ) -> Result<(PathStat, ByteStream)> {
         let entry = self.resolve_entry(typed).await?;
+        let leave = self.transfer().await?;
         let root = self.container_root(&entry, typed, Access::Read).await?;
         let asked = OsString::from(path);
         let problem = PathProblem::new(typed, path);
@@ -108,7 +110,7 @@ impl Engine {
         });
         let (root, (stat, file), name) = opened.await??;
         self.hub().publish(container_event(&entry.container, "archive-path", &[]));
-        let archive = archive_stream(compression, move |output| {
+        let archive = archive_stream(leave, compression, move |output| {
             let outcome = pack::pack(&file, Start::Named(name.as_bytes()), output);
             // The mounts go with it.
             drop(root);
@@ -134,11 +136,13 @@ impl Engine {
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
         let entry = self.resolve_entry(typed).await?;
+        let leave = self.transfer().await?;
         let root = self.container_root(&entry, typed, Access::Write).await?;
         let (feed, source) = Source::new();
         let problem = PathProblem::new(typed, path);
         let asked = OsString::from(path);
         let work = blocking("unpack an archive into a container", move || {
+            let _leave = leave;
             let within = keep_ending(&clean(&asked), &asked);
             root.check_extraction_point(&within, &problem)?;
             let options = unpack::Options {
@@ -180,6 +184,10 @@ impl Engine {
         };
         if let Some(tree) = self.running_root(&container) {
             return Ok(Root { tree, file_system, _guard: None });
+        }
+        if access == Access::Write {
+            // What is missing on the host would be left out, and hidden by the next start what was written instead.
+            self.prepare_mounts(&container).await?;
         }
         let tree = self.assemble_root(&container, &file_system.binds, access).await?;
         Ok(Root { tree, file_system, _guard: guard })
@@ -308,12 +316,14 @@ fn keep_ending(cleaned: &Path, typed: &OsStr) -> PathBuf {
 
 /// An archive that is made on a thread of its own while the stream is read.
 pub(crate) fn archive_stream(
+    leave: OwnedSemaphorePermit,
     compression: Compression,
     write: impl FnOnce(&mut Compressor<Sink>) -> io::Result<()> + Send + 'static,
 ) -> ByteStream {
     let (sink, receiver) = Sink::new();
     // Ends when the stream is dropped: the next write fails.
     tokio::task::spawn_blocking(move || {
+        let _leave = leave;
         let mut output = Compressor::new(sink, compression);
         let written = write(&mut output);
         let finished = output.finish();

@@ -55,11 +55,13 @@ impl Engine {
     ) -> Result<impl Stream<Item = ChangeBatch> + Send + use<>> {
         let container = self.resolve_container(typed).await?;
         let id = container.id.clone();
+        let leave = self.transfer().await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
             let (trees, view) =
                 self.trees(&container.snapshotter, &container.snapshot_key, id.as_str()).await?;
             let walked = tokio::task::spawn_blocking(move || {
+                let _leave = leave;
                 let failed = |error| {
                     Error::failed(format!("walk through the files of container {id}"), error)
                 };

@@ -116,6 +116,11 @@ impl Stage {
     fn is_over(&self) -> bool {
         matches!(self, Self::Failed { .. } | Self::Ended { .. })
     }
+
+    /// There is a process, or there will be one in a moment.
+    fn runs(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running { .. })
+    }
 }
 
 /// One exec.

@@ -24,9 +24,10 @@ impl Engine {
         if let Some(reason) = reason {
             return Err(Error::CannotExport { container: container.id.to_string(), reason });
         }
+        let leave = self.transfer().await?;
         let tree = self.assemble_root(&container, &[], Access::Read).await?;
         self.hub().publish(container_event(&container, "export", &[]));
-        Ok(archive_stream(Compression::Identity, move |output| {
+        Ok(archive_stream(leave, Compression::Identity, move |output| {
             let root = tree.look_at(std::path::Path::new("/"))?;
             pack::pack(&root, Start::Contents, output)
         }))

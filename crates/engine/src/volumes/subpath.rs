@@ -12,6 +12,9 @@ use rustix::io::Errno;
 
 use crate::{Error, Result};
 
+/// How often a path is looked up that somebody changes.
+const TRIES: u32 = 128;
+
 /// What is at `subpath` in `directory`; a handle, not open for reading.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ pub(crate) fn find(directory: &Path, subpath: &str) -> std::result::Result<Owned
         return Ok(base);
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(&base, subpath, handle, Mode::empty(), resolve)
+    open_below(&base, subpath, handle, resolve)
 }
 
 /// Whether `destination`, seen from the root of process `pid`, is what `held` is.
@@ -62,9 +65,25 @@ pub(crate) fn is_mounted(pid: u32, destination: &str, held: &impl AsFd) -> io::R
     let root = format!("/proc/{pid}/root");
     let root = rustix::fs::openat(CWD, root, handle | OFlags::DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let seen = rustix::fs::openat2(&root, destination, handle, Mode::empty(), resolve)?;
+    let seen = open_below(&root, destination, handle, resolve)?;
     let (seen, held) = (rustix::fs::fstat(&seen)?, rustix::fs::fstat(held)?);
     Ok((seen.st_dev, seen.st_ino) == (held.st_dev, held.st_ino))
+}
+
+/// The kernel gives up when something is renamed meanwhile, which a container may do all the time (openat2(2)).
+fn open_below(
+    base: &OwnedFd,
+    path: &str,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> std::result::Result<OwnedFd, Errno> {
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(base, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Errno::AGAIN)
 }
 
 #[cfg(test)]

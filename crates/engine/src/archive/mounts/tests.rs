@@ -43,7 +43,13 @@ impl Layers {
     }
 
     fn bind(&self, destination: &str, read_only: bool) -> Bind {
-        Bind { source: self.path("volume"), destination: destination.into(), read_only, part: None }
+        Bind {
+            source: self.path("volume"),
+            destination: destination.into(),
+            read_only,
+            part: None,
+            asked_for: true,
+        }
     }
 
     /// `None`, with a word, where this machine does not let us mount.
@@ -113,6 +119,28 @@ fn volumes_are_in_it_and_the_root_is_left_as_it_was() {
         layers.leaves_nothing();
     }
     assert!(layers.path("volume/sub/file").exists());
+}
+
+#[test]
+fn nothing_is_written_below_what_cannot_be_mounted() {
+    let layers = layers();
+    if layers.assemble(&[], Access::Read).is_none() {
+        return;
+    }
+    let gone = Bind { source: layers.path("gone"), ..layers.bind("/etc", false) };
+    let nowhere = Bind { destination: "/nowhere".into(), ..gone.clone() };
+    let of_every_container = Bind { asked_for: false, ..gone.clone() };
+    let run = layers.path("run");
+    let open = |bind: Bind, access| {
+        assemble(std::slice::from_ref(&layers.mount), &[bind], access, &run).map(drop)
+    };
+    assert_eq!(open(gone.clone(), Access::Write).unwrap_err().kind(), io::ErrorKind::NotFound);
+    for (bind, access) in
+        [(gone, Access::Read), (nowhere, Access::Write), (of_every_container, Access::Write)]
+    {
+        open(bind, access).unwrap();
+    }
+    layers.leaves_nothing();
 }
 
 #[test]

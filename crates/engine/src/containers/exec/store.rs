@@ -55,6 +55,12 @@ impl Execs {
         self.get(id).is_some()
     }
 
+    /// Whether any of them is being started or runs.
+    pub(crate) fn any_runs(&self) -> bool {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.by_id.values().any(|(_, exec)| exec.stage.borrow().runs())
+    }
+
     /// Those of a container that have not ended, the oldest first.
     pub(super) fn live_of(&self, container: &Container) -> Vec<ExecId> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

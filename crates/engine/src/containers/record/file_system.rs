@@ -32,6 +32,7 @@ impl FileSystem {
                     destination: mount.destination.clone().into(),
                     read_only: mount.is_read_only(),
                     part: part_of_volume(&plans, &mount.destination),
+                    asked_for: plans.iter().any(|plan| plan.destination == mount.destination),
                 })
                 .collect(),
             user: (spec.process.user.uid, spec.process.user.gid),

@@ -16,7 +16,7 @@ use crate::{Engine, Error, Result};
 
 /// What was found at the subpaths of volumes, held open so that it cannot be mistaken for anything else.
 #[derive(Debug, Default)]
-pub(super) struct HeldPaths(Vec<HeldPath>);
+pub(in crate::containers) struct HeldPaths(Vec<HeldPath>);
 
 #[derive(Debug)]
 struct HeldPath {
@@ -31,7 +31,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::SubpathEscapes`], [`Error::SubpathMissing`], [`Error::NotPropagated`], [`Error::Failed`].
-    pub(super) async fn prepare_mounts(&self, container: &Container) -> Result<HeldPaths> {
+    pub(in crate::containers) async fn prepare_mounts(
+        &self,
+        container: &Container,
+    ) -> Result<HeldPaths> {
         if container.owner != Owner::Nerdctld || container.mounts.is_empty() {
             return Ok(HeldPaths::default());
         }
