@@ -754,7 +754,7 @@ const DEFINITION: &str = include_str!("../../../crates/engine/src/error.rs");
 
 /// What no request can cause at will, and where it is tested instead; `error/tests.rs` has the text of each.
 const UNPROVOKED: &[(&str, &str)] = &[
-    ("NotLoaded", "a first look of more than ten seconds: engine/inventory.rs"),
+    ("NotLoaded", "a first look of more than ten seconds: sometimes what a_silent_containerd gets"),
     (
         "ShuttingDown",
         "a race of milliseconds between a signal and an answer: engine/images/progress.rs",
