@@ -369,7 +369,7 @@ fn restarting(rig: &Rig, path: &str, request: &Value, text: &str) -> Result<Told
     let container = rig.host()?.api().create(body)?;
     container.start()?;
     let mut answer = None;
-    until(Duration::from_secs(30), "a refusal between two tries", || {
+    until(Duration::from_secs(60), "a refusal between two tries", || {
         let waits = container.status().is_ok_and(|status| status == "restarting");
         let asked = || container.api().post_json(&container.path(path), request);
         answer = if waits { asked().ok() } else { None };
