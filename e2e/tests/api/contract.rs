@@ -764,6 +764,10 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("LogsOfDead", "the same"),
     ("CannotExport", "the same"),
     ("CannotCommit", "the same"),
+    (
+        "NoExitEvent",
+        "SIGKILL without effect for ten seconds: resilience.rs has the shim that hangs",
+    ),
     ("CannotPause", "the runtime must fail: live.rs has the shim that hangs"),
     ("CannotUnpause", "the same"),
     ("ConflictingUpdate", "always the source of CannotUpdate"),
