@@ -20,7 +20,7 @@ pub struct ImageSummary {
     pub created: i64,
     /// `sha256:…`
     pub id: String,
-    /// `null` when there are none.
+    /// Empty when there are none.
     pub labels: Option<BTreeMap<String, String>>,
     /// Always empty: images have no parents here.
     pub parent_id: String,
@@ -53,7 +53,7 @@ pub struct ImageInspect {
     pub repo_tags: Vec<String>,
     /// `nginx@sha256:…`; never null.
     pub repo_digests: Vec<String>,
-    /// Up to 1.51.
+    /// The image it was made of; up to 1.51 also when empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// Of who made it; up to 1.51 also when empty.
@@ -65,9 +65,9 @@ pub struct ImageInspect {
     /// The container it was made from; up to 1.44.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// The configuration of that container; up to 1.44.
+    /// The configuration of that container, which nobody knows: `null` up to 1.44. The outer `None` leaves the key out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub container_config: Option<ContainerConfig>,
+    pub container_config: Option<Option<ContainerConfig>>,
     /// Up to 1.51.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_version: Option<String>,

@@ -164,6 +164,10 @@ pub struct ImageDetails {
     pub last_tag_time: Option<Timestamp>,
     /// Snapshotter that holds it.
     pub snapshotter: String,
+    /// Id of the image that it was made of, if it was made here; else empty.
+    pub parent: String,
+    /// It came from a registry.
+    pub pulled: bool,
 }
 
 /// What an image says about running it (OCI image-spec `config`), as create needs it.

@@ -64,8 +64,8 @@ pub struct ContainerConfig {
     /// `null` of versions up to 1.51.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_build: Option<Option<Vec<String>>>,
-    /// Never null in answers, however the request said it.
-    pub labels: BTreeMap<String, String>,
+    /// Never null for containers; for images up to 1.49 `null` when there are none.
+    pub labels: Option<BTreeMap<String, String>>,
     /// The signal that stops the container.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_empty_configuration_has_nulls_where_docker_has_them() {
         let json = serde_json::to_string(&ContainerConfig::default()).unwrap();
-        expect![[r#"{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"AttachStdout":false,"AttachStderr":false,"Tty":false,"OpenStdin":false,"StdinOnce":false,"Env":null,"Cmd":null,"Image":"","Volumes":null,"WorkingDir":"","Entrypoint":null,"Labels":{}}"#]]
+        expect![[r#"{"Hostname":"","Domainname":"","User":"","AttachStdin":false,"AttachStdout":false,"AttachStderr":false,"Tty":false,"OpenStdin":false,"StdinOnce":false,"Env":null,"Cmd":null,"Image":"","Volumes":null,"WorkingDir":"","Entrypoint":null,"Labels":null}"#]]
         .assert_eq(&json);
     }
 

@@ -23,7 +23,7 @@ use crate::events::translate::container_event;
 use crate::images::lease::WorkLease;
 use crate::images::make::{LAYER, NewImageSpec};
 use crate::images::resolve::Runnable;
-use crate::images::{RunConfig, changes};
+use crate::images::{HealthCheck, RunConfig, changes};
 use crate::repair::PAUSED_MARK;
 use crate::{Engine, Error, Result, fault, random};
 
@@ -135,7 +135,14 @@ impl Engine {
             Err(Error::NotRunning(_) | Error::AlreadyPaused(_) | Error::IsRestarting(_)) => {
                 Ok(false)
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                // It may have been paused all the same; nobody but us asked for it.
+                if matches!(error, Error::CannotPause { .. } | Error::ContainerdUnavailable { .. })
+                {
+                    self.resume_after_commit(&container.id).await;
+                }
+                Err(error)
+            }
         }
     }
 
@@ -229,6 +236,17 @@ impl Engine {
                 .into_iter()
                 .map(|port| (port, crate::images::Nothing {}))
                 .collect(),
+            volumes: details
+                .volumes
+                .into_iter()
+                .map(|path| (path, crate::images::Nothing {}))
+                .collect(),
+            healthcheck: container
+                .upkeep
+                .health_check
+                .as_deref()
+                .map(health_check)
+                .or_else(|| image.healthcheck.clone()),
             ..image.clone()
         };
         let signal = container.stop_signal.to_string();
@@ -248,6 +266,19 @@ struct Below {
     /// Its config, whole.
     document: Map<String, Value>,
     config: RunConfig,
+}
+
+/// The container's health check as an image has it.
+fn health_check(check: &super::health_check::HealthCheck) -> HealthCheck {
+    let nanoseconds = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    HealthCheck {
+        test: check.test.clone(),
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        start_period: nanoseconds(check.start_period),
+        start_interval: nanoseconds(check.start_interval),
+        retries: check.retries.into(),
+    }
 }
 
 /// The same file system to look at only (containerd `mount.WithReadonlyTempMount` of newer versions).

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use names::Platform;
 
 use super::list::summary;
+use super::make::PARENT;
 use super::{Descriptor, ImageDetails};
 use crate::{Engine, Error, Result};
 
@@ -44,6 +45,12 @@ impl Engine {
             diff_ids: Vec::new(),
             last_tag_time: last_tag_time(&records),
             snapshotter: self.settings().snapshotter.clone(),
+            parent: records
+                .iter()
+                .find_map(|record| record.labels.get(PARENT))
+                .cloned()
+                .unwrap_or_default(),
+            pulled: self.was_pulled(&target.digest).await?,
             summary: summary.clone(),
         };
         if let Some(best) = best {
@@ -63,7 +70,19 @@ impl Engine {
         }
         Ok(details)
     }
+
+    /// Whether a registry is known where the image came from.
+    async fn was_pulled(&self, digest: &str) -> Result<bool> {
+        match self.containerd().blob(digest).await {
+            Ok(blob) => Ok(blob.labels.keys().any(|key| key.starts_with(SOURCE))),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(self.containerd_error(format!("look for {digest}"), error)),
+        }
+    }
 }
+
+/// Labels of blobs: the repositories of a registry that have them (containerd `core/remotes/docker/handler.go`).
+const SOURCE: &str = "containerd.io/distribution.source.";
 
 fn last_tag_time(records: &[Image]) -> Option<Timestamp> {
     records.iter().filter_map(|record| Timestamp::try_from(record.updated_at).ok()).max()

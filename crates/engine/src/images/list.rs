@@ -9,14 +9,12 @@ use containerd::images::Image;
 use jiff::Timestamp;
 
 use super::cache::Listed;
+use super::make::PARENT;
 use super::naming::{is_dangling, reference_of, repo_tags_and_digests};
 use super::{ImageFacts, ImageFilter, ImageSummary, glob};
 use crate::containers::Container;
 use crate::inventory::Snapshot;
 use crate::{Engine, Result};
-
-/// The label of an image that the classic builder made: the image of the step before.
-const PARENT: &str = "org.mobyproject.image.parent";
 
 impl Engine {
     /// The images that pass the filter, newest first.

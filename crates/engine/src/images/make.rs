@@ -30,7 +30,7 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// The diffID of a layer without files: an archive that ends at once.
 const EMPTY_LAYER: &str = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
 /// Which image it was made of (moby `daemon/containerd/image_builder.go`).
-const PARENT: &str = "org.mobyproject.image.parent";
+pub(super) const PARENT: &str = "org.mobyproject.image.parent";
 
 /// An image that is to be made.
 #[derive(Debug)]
@@ -213,7 +213,10 @@ impl Engine {
         if known.target.digest != target.digest {
             self.keep_without_name(name).await?;
         }
-        let labels = labels.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        // What the name stood for before says nothing about the parent of what it stands for now.
+        let mut patched = BTreeMap::from([(PARENT.to_owned(), None)]);
+        patched.extend(labels.into_iter().map(|(key, value)| (key, Some(value))));
+        let labels = patched;
         let patch = ImagePatch { target: Some(target.clone().into()), labels };
         self.containerd().update_image(name, patch).await.map(drop).map_err(failed)
     }

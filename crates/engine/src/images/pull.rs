@@ -16,6 +16,7 @@ use registry::Repository;
 use super::documents::{Config, Index, Kind, Manifest};
 use super::fetch::Fetcher;
 use super::lease::WorkLease;
+use super::make::PARENT;
 use super::naming::dangling_name;
 use super::progress::{self, Progress, Pull};
 use super::remote::{open_repository, remote_error};
@@ -254,7 +255,11 @@ impl Job<'_> {
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(failed(error)),
             }
-            let patch = ImagePatch { target: Some(target.clone().into()), ..ImagePatch::default() };
+            let patch = ImagePatch {
+                target: Some(target.clone().into()),
+                // That of an image made here, which had the name before.
+                labels: [(PARENT.to_owned(), None)].into(),
+            };
             match client.update_image(name, patch).await {
                 Ok(_) => break,
                 // Removed between the two calls.

@@ -204,7 +204,7 @@ pub(in crate::api) fn image_inspect(version: ApiVersion, image: &mut ImageInspec
     }
     if version < v(45) {
         image.container = Some(String::new());
-        image.container_config = Some(ContainerConfig::default());
+        image.container_config = Some(None);
     }
     if version < v(48) {
         image.descriptor = None;
@@ -274,7 +274,7 @@ fn as_container(config: ImageConfig) -> ContainerConfig {
         working_dir: config.working_dir,
         entrypoint: none_if_empty(config.entrypoint),
         on_build: Some(none_if_empty(config.on_build)),
-        labels: config.labels,
+        labels: (!config.labels.is_empty()).then_some(config.labels),
         stop_signal: config.stop_signal,
         shell: config.shell,
         ..ContainerConfig::default()

@@ -76,7 +76,7 @@ fn run_config(config: ContainerConfig) -> RunConfig {
             .map(|path| (path, Nothing {}))
             .collect(),
         working_dir: config.working_dir,
-        labels: config.labels,
+        labels: config.labels.unwrap_or_default(),
         stop_signal: config.stop_signal,
         args_escaped: config.args_escaped,
         healthcheck: config.healthcheck.map(health_check),

@@ -81,7 +81,7 @@ fn spec(
         cmd: config.cmd.clone().filter(|cmd| !cmd.is_empty()),
         entrypoint: config.entrypoint.clone(),
         working_dir: optional(&config.working_dir).map(str::to_owned),
-        labels: checked_keys("label", &config.labels)?,
+        labels: checked_keys("label", config.labels.as_ref().unwrap_or(&BTreeMap::new()))?,
         exposed_ports: config.exposed_ports.keys().cloned().collect(),
         tty: config.tty,
         open_stdin: config.open_stdin,

@@ -316,7 +316,7 @@ fn config(details: &ContainerDetails, recorded: Option<Recorded>) -> ContainerCo
         image: container.image.clone(),
         working_dir: process.cwd.clone(),
         entrypoint: details.entrypoint.clone(),
-        labels: BTreeMap::clone(&container.labels),
+        labels: Some(BTreeMap::clone(&container.labels)),
         stop_timeout: container.stop_timeout,
         healthcheck: container.upkeep.health_check.as_deref().map(health_config),
         ..ContainerConfig::default()

@@ -67,7 +67,7 @@ pub(super) fn summary(image: domain::ImageSummary) -> ImageSummary {
         containers: number(image.containers),
         created: image.created.map_or(0, |created| created.as_second()),
         id: image.id,
-        labels: (!image.labels.is_empty()).then_some(image.labels),
+        labels: Some(image.labels),
         descriptor: Some(descriptor(image.target)),
         repo_digests: image.repo_digests,
         repo_tags: image.repo_tags,
@@ -106,7 +106,8 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
     let summary = details.summary;
     let comment = document.history.into_iter().next_back().map(|step| step.comment);
     ImageInspect {
-        identity: identity(&summary.repo_digests),
+        identity: identity(&summary.repo_digests).filter(|_| details.pulled),
+        parent: Some(details.parent).filter(|parent| !parent.is_empty()),
         id: summary.id,
         repo_tags: summary.repo_tags,
         repo_digests: summary.repo_digests,
@@ -181,6 +182,8 @@ mod tests {
             diff_ids: vec!["sha256:b".to_owned()],
             last_tag_time: None,
             snapshotter: "overlayfs".to_owned(),
+            parent: String::new(),
+            pulled: true,
         }
     }
 
@@ -204,6 +207,14 @@ mod tests {
         );
         assert_eq!(shown["Metadata"]["LastTagTime"], json!("0001-01-01T00:00:00Z"));
         assert_eq!(shown["Identity"], json!({"Pull": [{"Repository": "docker.io/library/nginx"}]}));
+    }
+
+    #[test]
+    fn an_image_made_here_has_a_parent_and_no_registry() {
+        let parent = format!("sha256:{}", "b".repeat(64));
+        let made = ImageDetails { parent: parent.clone(), pulled: false, ..details(&json!({})) };
+        let shown = serde_json::to_value(inspect(made)).unwrap();
+        assert_eq!((&shown["Parent"], shown.get("Identity")), (&json!(parent), None));
     }
 
     #[test]
