@@ -33,6 +33,9 @@ pub(crate) enum Starter {
     Policy,
 }
 
+/// How often a start by policy that failed of nothing the container did is tried again.
+const TRIES: usize = 3;
+
 impl Engine {
     /// Its policy has been changed: a plugin that does not know the new one must not follow its own.
     pub(crate) async fn policy_changed(&self, guard: &ContainerGuard) -> Result<()> {
@@ -112,6 +115,7 @@ impl Engine {
         id: &names::ContainerId,
         waits: impl Fn(&super::State) -> bool,
     ) {
+        let mut tries = 0;
         loop {
             // An update of containerd is no reason to give containers up.
             if self.inventory().loaded().await.is_err() {
@@ -135,6 +139,13 @@ impl Engine {
                 }
                 // It was faster than our start, which failed of that.
                 Err(_) if self.adopt_run(&container).await => return,
+                // It may have been so fast that its run is over: its logger had the log then, and its end is news that
+                // `waits` knows of in a moment.
+                Err(Error::Failed { .. }) if tries < TRIES => {
+                    tries += 1;
+                    drop(guard);
+                    tokio::time::sleep(Self::RETRY).await;
+                }
                 Err(error) => return self.give_up(&guard, &container, &error).await,
             }
         }
