@@ -1,13 +1,14 @@
 //! Attached clients: the hand-over of the connection, standard input, half-closed connections, several at once, terminals.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use e2e::api::script_body;
 use e2e::{Api, Container, Context as _, Result, Rig, Test, ensure, frames, tests};
 use serde_json::{Value, json};
+
+use crate::read_until;
 
 pub(crate) const TESTS: &[Test] = tests![
     with_upgrade_the_head_is_101,
@@ -234,23 +235,6 @@ fn streams_are_chosen(rig: &Rig) -> Result<()> {
     let output = frames::all(&mut only_err)?;
     ensure!(output.text().is_empty() && output.error_text() == "err\n", "{output:?}");
     Ok(())
-}
-
-/// Reads raw bytes until they have `text`.
-fn read_until(stream: &mut BufReader<UnixStream>, text: &str) -> Result<String> {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 1024];
-    loop {
-        let count = stream
-            .read(&mut buffer)
-            .with_context(|| format!("{:?}", String::from_utf8_lossy(&seen)))?;
-        ensure!(count > 0, "it ends with {:?}", String::from_utf8_lossy(&seen));
-        seen.extend_from_slice(&buffer[..count]);
-        let shown = String::from_utf8_lossy(&seen).into_owned();
-        if shown.contains(text) {
-            return Ok(shown);
-        }
-    }
 }
 
 fn a_terminal_is_raw(rig: &Rig) -> Result<()> {

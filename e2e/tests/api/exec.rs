@@ -13,6 +13,8 @@ use e2e::sandbox::until;
 use e2e::{Api, Container, Context as _, Result, Rig, Test, ensure, frames, tests, unique};
 use serde_json::{Value, json};
 
+use crate::read_until;
+
 pub(crate) const TESTS: &[Test] = tests![
     both_forms_of_the_head,
     output_is_in_frames_and_the_exit_code_is_known_at_the_end,
@@ -93,23 +95,6 @@ fn run(container: &Container, body: &Value) -> Result<(frames::Output, Value)> {
 
 fn script(container: &Container, text: &str) -> Result<(frames::Output, Value)> {
     run(container, &wanting(&["sh", "-c", text]))
-}
-
-/// Reads raw bytes until they have `text`.
-fn read_until(stream: &mut BufReader<UnixStream>, text: &str) -> Result<String> {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 1024];
-    loop {
-        let count = stream
-            .read(&mut buffer)
-            .with_context(|| format!("{:?}", String::from_utf8_lossy(&seen)))?;
-        ensure!(count > 0, "it ends with {:?}", String::from_utf8_lossy(&seen));
-        seen.extend_from_slice(&buffer[..count]);
-        let shown = String::from_utf8_lossy(&seen).into_owned();
-        if shown.contains(text) {
-            return Ok(shown);
-        }
-    }
 }
 
 fn both_forms_of_the_head(rig: &Rig) -> Result<()> {

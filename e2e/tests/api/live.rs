@@ -1,6 +1,6 @@
 //! A container that lives: what it uses, its processes, its changes; paused, renamed, pruned.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::api::{encode, filters, script_body};
 use e2e::cli::Docker;
@@ -10,6 +10,8 @@ use e2e::sandbox::{send, until};
 use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, peers, tests, unique};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::quick;
 
 pub(crate) const TESTS: &[Test] = tests![
     stats_have_dockers_shape,
@@ -733,15 +735,6 @@ fn one_command_after_the_other(rig: &Rig) -> Result<()> {
         .success()?;
     ensure!(pruned.contains(&stopped.id) && pruned.contains("Total reclaimed space: "), "{pruned}");
     Ok(())
-}
-
-/// Answers within a time that no hung shim would give.
-fn quick<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let answer = work().with_context(|| what.to_owned())?;
-    // Not a promise of speed: the shim's own time-out is longer.
-    ensure!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
-    Ok(answer)
 }
 
 fn hung_shims_do_not_matter(rig: &Rig) -> Result<()> {

@@ -30,11 +30,14 @@
 //! All but `startup`, `interop`, `recovery` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
 //! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
+use std::io::{BufReader, Read as _};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use e2e::runner::skip;
-use e2e::{Context as _, Host, Result};
+use e2e::{Context as _, Host, Result, ensure};
 
 mod archive;
 mod attach;
@@ -118,4 +121,30 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Skips a test that needs the registries, files or processes of the rig where the target is some daemon elsewhere.
 fn needs_rig(host: &Host) -> Result<()> {
     host.sandbox().map(drop).map_err(|_| skip("needs a host of the rig"))
+}
+
+/// Reads raw bytes until they have `text`.
+fn read_until(stream: &mut BufReader<UnixStream>, text: &str) -> Result<String> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let count = stream
+            .read(&mut buffer)
+            .with_context(|| format!("{:?}", String::from_utf8_lossy(&seen)))?;
+        ensure!(count > 0, "it ends with {:?}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..count]);
+        let shown = String::from_utf8_lossy(&seen).into_owned();
+        if shown.contains(text) {
+            return Ok(shown);
+        }
+    }
+}
+
+/// Answers within a time that no hung shim would give.
+fn quick<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let answer = work().with_context(|| what.to_owned())?;
+    // Not a promise of speed: the shim's own time-out is longer.
+    ensure!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
+    Ok(answer)
 }

@@ -1,6 +1,6 @@
 //! Who dies when, and what must not be lost: the daemon, a monitor, a shim that hangs, containerd.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::api::script_body;
 use e2e::host::ContainerdVersion;
@@ -8,6 +8,8 @@ use e2e::sandbox::{send, until};
 use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, frames, tests, unique};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::quick;
 
 pub(crate) const TESTS: &[Test] = tests![
     three_kills_of_the_daemon_lose_no_line.ours_only(),
@@ -206,15 +208,6 @@ fn auto_removal_is_made_up_for(rig: &Rig) -> Result<()> {
             Ok(())
         },
     )
-}
-
-/// Answers within a time that no hung shim would give.
-fn quick<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
-    let answer = work().with_context(|| what.to_owned())?;
-    // Not a promise of speed: the shim's own time-out is longer.
-    ensure!(start.elapsed() < Duration::from_secs(5), "{what} took {:?}", start.elapsed());
-    Ok(answer)
 }
 
 fn a_hung_shim_holds_up_nobody_else(rig: &Rig) -> Result<()> {

@@ -24,6 +24,7 @@ use crate::images::lease::WorkLease;
 use crate::images::make::{LAYER, NewImageSpec};
 use crate::images::resolve::Runnable;
 use crate::images::{HealthCheck, RunConfig, changes};
+use crate::oci::image_files::as_layers;
 use crate::repair::PAUSED_MARK;
 use crate::{Engine, Error, Result, fault, random};
 
@@ -281,19 +282,10 @@ fn health_check(check: &super::health_check::HealthCheck) -> HealthCheck {
     }
 }
 
-/// The same file system to look at only (containerd `mount.WithReadonlyTempMount` of newer versions).
+/// The same file system to look at only.
 fn to_read(mut mount: Mount) -> Mount {
-    if mount.kind == "overlay"
-        && let Some(upper) = mount.option("upperdir").map(str::to_owned)
-    {
-        let lower = mount.option("lowerdir").unwrap_or_default();
-        let layers = format!("lowerdir={}:{lower}", upper.replace(':', "\\:"));
-        mount.options.retain(|option| {
-            let key = option.split('=').next().unwrap_or_default();
-            !["lowerdir", "upperdir", "workdir", "volatile", "rw"].contains(&key)
-        });
-        mount.options.push(layers);
-        return mount;
+    if let Some(layers) = as_layers(&mount) {
+        return layers;
     }
     mount.options.retain(|option| option != "rw");
     mount.options.push("ro".to_owned());

@@ -9,7 +9,7 @@ pub(crate) mod layers;
 mod narrow;
 mod running;
 
-pub(crate) use layers::split_lower;
+pub(crate) use layers::{as_layers, split_lower};
 
 use std::collections::VecDeque;
 use std::io::{self, Read};

@@ -9,7 +9,7 @@ use containerd::Mount;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::oci::image_files::detached;
-use crate::oci::image_files::layers::split_lower;
+use crate::oci::image_files::{as_layers, split_lower};
 
 /// The kernel follows directories that have moved, where this says so.
 const REDIRECTS: &str = "/sys/module/overlay/parameters/redirect_dir";
@@ -79,17 +79,9 @@ fn root(mounts: &[Mount]) -> io::Result<OwnedFd> {
     detached::mount(&read_only(mount))
 }
 
-/// An overlay in use cannot be mounted again as it is, but everything in it can be, as layers.
+/// What is in use is looked at as layers.
 fn read_only(mount: &Mount) -> Mount {
-    let Some(upper) = mount.option("upperdir").filter(|_| mount.kind == "overlay") else {
-        return mount.clone();
-    };
-    let lower = mount.option("lowerdir").unwrap_or_default();
-    let others = mount.options.iter().filter(|option| {
-        !["upperdir=", "workdir=", "lowerdir="].iter().any(|key| option.starts_with(key))
-    });
-    let options = others.cloned().chain([format!("lowerdir={upper}:{lower}")]).collect();
-    Mount { options, ..mount.clone() }
+    as_layers(mount).unwrap_or_else(|| mount.clone())
 }
 
 fn directory(path: &Path) -> io::Result<OwnedFd> {

@@ -170,6 +170,19 @@ pub(super) fn follow(parts: &[OsString], at: usize, target: &Path) -> Vec<OsStri
     followed
 }
 
+/// An overlay in use as layers to look at: it cannot be mounted a second time as it is, but everything in it can be
+/// (containerd `mount.WithReadonlyTempMount` of newer versions). `None` for all that nobody writes to.
+pub(crate) fn as_layers(mount: &Mount) -> Option<Mount> {
+    let upper = mount.option("upperdir").filter(|_| mount.kind == "overlay")?;
+    let lower = mount.option("lowerdir").unwrap_or_default();
+    let layers = format!("lowerdir={}:{lower}", upper.replace(':', "\\:"));
+    let kept = mount.options.iter().filter(|option| {
+        let key = option.split('=').next().unwrap_or_default();
+        !["lowerdir", "upperdir", "workdir", "volatile", "rw"].contains(&key)
+    });
+    Some(Mount { options: kept.cloned().chain([layers]).collect(), ..mount.clone() })
+}
+
 /// Directories in `lowerdir`, topmost first; a colon in a name is escaped there.
 pub(crate) fn split_lower(option: &str) -> Vec<PathBuf> {
     let mut paths = vec![String::new()];
