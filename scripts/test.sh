@@ -29,6 +29,8 @@ for version in $containerds; do
   E2E_CONTAINERD=$version cargo test --workspace --test api 2>&1 | tee -a "$log" || failed=1
 done
 
+# Tests that failed beside others and passed alone: each wants a look.
+grep '^unsteady:' "$log"
 awk '/^test result:/ {
   for (i = 2; i <= NF; i++) {
     if ($i ~ /^passed/) passed += $(i - 1)
