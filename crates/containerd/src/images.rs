@@ -128,10 +128,22 @@ impl Client {
     /// # Errors
     /// [`crate::Kind::NotFound`].
     pub async fn delete_image(&self, name: &str, sync: bool) -> Result<()> {
-        let call = Call::collecting("delete image", name, sync);
+        self.delete(DeleteImageRequest { name: name.to_owned(), sync, target: None }).await
+    }
+
+    /// The same, if the record still has this target. containerd 1.x does not look: compare first.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`], also for another target.
+    pub async fn delete_image_of(&self, name: &str, target: &Descriptor, sync: bool) -> Result<()> {
+        let target = Some(target.clone().into());
+        self.delete(DeleteImageRequest { name: name.to_owned(), sync, target }).await
+    }
+
+    async fn delete(&self, request: DeleteImageRequest) -> Result<()> {
+        let name = request.name.clone();
+        let call = Call::collecting("delete image", &name, request.sync);
         let mut service = self.images_service();
-        // `target` would make it a compare-and-delete, but containerd 1.x ignores it silently.
-        let request = DeleteImageRequest { name: name.to_owned(), sync, target: None };
         self.unary(call, request, |request| service.delete(request)).await
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod make;
 mod naming;
 mod progress;
 mod pull;
+mod records;
 mod remote;
 mod remove;
 pub(crate) mod resolve;

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use containerd::Labels;
 use containerd::content::{Committed, NewIngest};
-use containerd::images::{ImagePatch, NewImage};
 use jiff::Timestamp;
 use names::ImageRef;
 use serde::Serialize;
@@ -110,7 +109,6 @@ impl Engine {
         self.write_document(lease, &manifest, labels).await?;
         let id = manifest.0.digest.clone();
         self.name_image(&manifest.0, spec.name.as_ref(), &spec.parent).await?;
-        self.image_cache().changed();
         Ok(id)
     }
 
@@ -174,51 +172,9 @@ impl Engine {
         }
         self.put_image(&full, manifest, labels).await?;
         if let Some(name) = name {
-            self.has_name_now(&manifest.digest).await;
             self.publish_tag(&manifest.digest, &name.familiar());
         }
         Ok(())
-    }
-
-    /// An image that was kept without a name has one: the record that kept it goes (moby
-    /// `daemon/containerd/soft_delete.go`).
-    pub(crate) async fn has_name_now(&self, digest: &str) {
-        match self.containerd().delete_image(&dangling_name(digest), false).await {
-            Err(error) if !error.is_not_found() => {
-                tracing::warn!(digest, %error, "an image with a name is listed without one, too");
-            }
-            _ => {}
-        }
-    }
-
-    /// Makes the record `name`, or turns it to another image; the one that it stood for stays, without a name.
-    pub(crate) async fn put_image(
-        &self,
-        name: &str,
-        target: &Descriptor,
-        labels: Labels,
-    ) -> Result<()> {
-        let failed = |error| self.containerd_error(format!("name image {name}"), error);
-        let new = NewImage {
-            name: name.to_owned(),
-            labels: labels.clone(),
-            target: target.clone().into(),
-        };
-        match self.containerd().create_image(new).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_already_exists() => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let known = self.containerd().get_image(name).await.map_err(failed)?;
-        if known.target.digest != target.digest {
-            self.keep_without_name(name).await?;
-        }
-        // What the name stood for before says nothing about the parent of what it stands for now.
-        let mut patched = BTreeMap::from([(PARENT.to_owned(), None)]);
-        patched.extend(labels.into_iter().map(|(key, value)| (key, Some(value))));
-        let labels = patched;
-        let patch = ImagePatch { target: Some(target.clone().into()), labels };
-        self.containerd().update_image(name, patch).await.map(drop).map_err(failed)
     }
 
     /// The event of a new name.

@@ -8,7 +8,6 @@
 mod layers;
 
 use containerd::Labels;
-use containerd::images::{ImagePatch, NewImage};
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
 use registry::Repository;
@@ -16,8 +15,6 @@ use registry::Repository;
 use super::documents::{Config, Index, Kind, Manifest};
 use super::fetch::Fetcher;
 use super::lease::WorkLease;
-use super::make::PARENT;
-use super::naming::dangling_name;
 use super::progress::{self, Progress, Pull};
 use super::remote::{open_repository, remote_error};
 use super::unpack::snapshot_label;
@@ -95,7 +92,6 @@ impl Engine {
         match job.run().await {
             Ok(done) => {
                 lease.finish().await;
-                self.image_cache().changed();
                 progress.tell(done).await;
                 Ok(())
             }
@@ -141,7 +137,7 @@ impl Job<'_> {
         self.fetcher
             .store(&chosen.descriptor, &chosen.bytes, manifest_labels(&chosen.manifest))
             .await?;
-        self.record(&name, &target, before.as_deref()).await?;
+        self.engine.put_image(&name, &target, Labels::new()).await?;
         self.publish(labels);
         let newer = before.as_deref() != Some(target.digest.as_str());
         Ok(PullEvent::Done { digest: target.digest, image: image.familiar(), newer })
@@ -234,44 +230,6 @@ impl Job<'_> {
             self.fetcher.blob(blob, Labels::new(), |_| {}).await?;
         }
         Ok(())
-    }
-
-    /// Writes the image record. The image that the name stood for stays, without a name, as dockerd keeps it
-    /// (moby `daemon/containerd/soft_delete.go`).
-    async fn record(&self, name: &str, target: &Descriptor, before: Option<&str>) -> Result<()> {
-        let failed = |error| self.engine.containerd_error(format!("record image {name}"), error);
-        if before.is_some_and(|before| before != target.digest) {
-            self.engine.keep_without_name(name).await?;
-        }
-        let client = self.lease.client();
-        loop {
-            let new = NewImage {
-                name: name.to_owned(),
-                labels: Labels::new(),
-                target: target.clone().into(),
-            };
-            match client.create_image(new).await {
-                Ok(_) => break,
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => return Err(failed(error)),
-            }
-            let patch = ImagePatch {
-                target: Some(target.clone().into()),
-                // That of an image made here, which had the name before.
-                labels: [(PARENT.to_owned(), None)].into(),
-            };
-            match client.update_image(name, patch).await {
-                Ok(_) => break,
-                // Removed between the two calls.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        match client.delete_image(&dangling_name(&target.digest), false).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
     }
 
     /// moby `daemon/containerd/image_events.go`.

@@ -49,18 +49,13 @@ impl Engine {
     pub async fn remove_image(&self, typed: &str, force: bool) -> Result<Vec<Removed>> {
         let found = self.find_image(typed).await?;
         // Two removals of one image see each other's work.
-        let _turn =
-            self.image_cache().turns().take(&format!("image {}", found.record.target.digest)).await;
+        let _turn = self.image_turn(&found.record.target.digest).await;
         let all = self.image_records(&found.record.target.digest).await?;
         if all.is_empty() {
             return Err(Error::NoSuchImage(found.selector.to_string()));
         }
         let users = self.users(&all).await?;
-        let removed = self
-            .remove_found(&Removal { typed, found: &found, all: &all, users: &users }, force)
-            .await;
-        self.image_cache().changed();
-        removed
+        self.remove_found(&Removal { typed, found: &found, all: &all, users: &users }, force).await
     }
 
     async fn remove_found(&self, removal: &Removal<'_>, force: bool) -> Result<Vec<Removed>> {
@@ -89,9 +84,9 @@ impl Engine {
         if all.len() == 1 {
             self.keep_without_name(&found.record.name).await?;
         }
-        self.delete_record(&found.record.name, false).await?;
-        self.publish(&found.record, "untag", &familiar);
-        Ok(vec![Removed::Untagged(familiar)])
+        let mut removed = Vec::new();
+        self.untag_one(&found.record, false, &mut removed).await?;
+        Ok(removed)
     }
 
     /// Takes names away from an image that keeps others.
@@ -99,12 +94,24 @@ impl Engine {
         self.check_kubernetes(removal, records.iter().copied())?;
         let mut removed = Vec::new();
         for record in records {
-            self.delete_record(&record.name, false).await?;
+            self.untag_one(record, false, &mut removed).await?;
+        }
+        Ok(removed)
+    }
+
+    /// Takes one record away, and tells it if a person knows the name.
+    pub(super) async fn untag_one(
+        &self,
+        record: &Image,
+        sync: bool,
+        removed: &mut Vec<Removed>,
+    ) -> Result<()> {
+        if self.drop_image(record, sync).await? && reference_of(record).is_some() {
             let familiar = familiar(record);
             self.publish(record, "untag", &familiar);
             removed.push(Removed::Untagged(familiar));
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Takes all names away and the image with them.
@@ -115,14 +122,13 @@ impl Engine {
         let mut removed = Vec::new();
         for (at, record) in all.iter().enumerate() {
             // Waits for the garbage collector once, after the last name.
-            self.delete_record(&record.name, at + 1 == all.len()).await?;
-            if reference_of(record).is_some() {
-                let familiar = familiar(record);
-                self.publish(record, "untag", &familiar);
-                removed.push(Removed::Untagged(familiar));
-            }
+            self.untag_one(record, at + 1 == all.len(), &mut removed).await?;
         }
         let digest = removal.found.record.target.digest.clone();
+        // Somebody gave it another name meanwhile.
+        if !self.image_records(&digest).await?.is_empty() {
+            return Ok(removed);
+        }
         self.publish(&removal.found.record, "delete", &digest);
         removed.push(Removed::Deleted(digest));
         Ok(removed)
@@ -162,16 +168,7 @@ impl Engine {
         Ok(users.map(|entry| Arc::clone(&entry.container)).collect())
     }
 
-    async fn delete_record(&self, name: &str, sync: bool) -> Result<()> {
-        match self.containerd().delete_image(name, sync).await {
-            Ok(()) => Ok(()),
-            // Somebody else was faster.
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(self.containerd_error(format!("remove image {name}"), error)),
-        }
-    }
-
-    fn publish(&self, record: &Image, action: &str, name: &str) {
+    pub(super) fn publish(&self, record: &Image, action: &str, name: &str) {
         self.hub().publish(Event {
             kind: EventType::Image,
             action: action.to_owned(),

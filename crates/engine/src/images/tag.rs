@@ -12,12 +12,13 @@ impl Engine {
     /// # Errors
     /// [`crate::Error::InvalidReference`], [`crate::Error::NoSuchImage`], [`crate::Error::AmbiguousImage`] of the image that is meant.
     pub async fn tag_image(&self, typed: &str, name: &ImageRef) -> Result<()> {
+        let digest = self.image_id_of(typed).await?;
+        // A removal that was faster has taken it all away.
+        let _turn = self.image_turn(&digest).await;
         let found = self.find_image(typed).await?;
         let target = Descriptor::from(found.record.target.clone());
         let full = name.to_string();
         self.put_image(&full, &target, inherited_labels(&found.record.labels)).await?;
-        self.has_name_now(&target.digest).await;
-        self.image_cache().changed();
         self.publish_tag(&target.digest, &name.familiar());
         Ok(())
     }
