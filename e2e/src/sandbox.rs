@@ -10,7 +10,8 @@
 //! - Mount namespace with a shared root, as on a real machine; overlays and tmpfs vanish with it. `/run` is empty inside,
 //!   `/etc`, `/opt`, `/var` and `/root` are copy-on-write. `ROOT` is the same folder inside and outside: sockets go there.
 //! - Network namespace with nothing but a loopback: bridges, rules and ports are the host's own.
-//! - Cgroup namespace on a cgroup of its own in every hierarchy, which `guard` removes.
+//! - Cgroup namespace on a cgroup of its own in every hierarchy, which `guard` removes. What is frozen in it (a paused
+//!   container) is thawed at the end, because nothing else ends a frozen process.
 //!
 //! `init` lives until the pipe from the test program closes, and the kernel closes that pipe even for a killed test
 //! program; so nothing is left behind after a panic, a time-out or `kill -9`.

@@ -8,11 +8,11 @@
 
 mod follow;
 mod load;
+mod missed;
 mod owner;
 mod snapshot;
 
 use containerd::tasks::Exit;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub use load::Reader;
 pub use owner::{Reaction, Transition};
 pub use snapshot::{Entry, Reach, Snapshot};
 
-use crate::containers::state::Fact;
+use crate::containers::Container;
+use crate::containers::state::{Fact, State};
 use crate::{Error, Result};
 
 /// News that wait for the owner; senders wait when it is full (they are RPC followers and operations, not readers).
@@ -40,7 +41,7 @@ const ABSENCE: Duration = Duration::from_secs(1);
 pub struct Inventory {
     news: mpsc::Sender<News>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
-    address: Arc<Path>,
+    reader: Reader,
 }
 
 /// What the owner is told.
@@ -80,6 +81,8 @@ pub(crate) enum Happening {
         /// [`Fact::Exited`].
         fact: Fact,
     },
+    /// Its task was looked at, ahead of the events.
+    Found(State),
     /// containerd says that its first process ended; the engine has work to do before anybody hears of it.
     Exit { pid: u32, exit: Exit },
     /// containerd says that a further process of it ended; ours are told by those who started them.
@@ -120,7 +123,7 @@ impl Inventory {
     fn unavailable(&self) -> Error {
         match &self.now().reach {
             Reach::Lost(why) => {
-                let address = self.address.display().to_string();
+                let address = self.reader.containerd.socket().display().to_string();
                 Error::ContainerdUnavailable { address, source: why.to_string().into() }
             }
             Reach::Untried | Reach::Connected => Error::NotLoaded,
@@ -145,6 +148,18 @@ impl Inventory {
     /// Read the record and files again, then tell the end of one run: nothing happens if another one has begun meanwhile.
     pub(crate) async fn refresh_and_tell_end(&self, id: &ContainerId, generation: u64, fact: Fact) {
         self.send(id, true, Some(Happening::Ended { generation, fact })).await;
+    }
+
+    /// Ask containerd what a container's task does, because the news of what others did a moment ago may still be on their
+    /// way, and take that in; nothing happens if nobody answers within three seconds. Says whether its run has been found
+    /// to have ended, which is being worked on then.
+    pub(crate) async fn look(&self, container: &Container) -> bool {
+        let found = self.reader.find(container).await;
+        let ahead = missed::ahead(&container.state, &found);
+        if ahead.is_something() {
+            self.send(&container.id, true, Some(Happening::Found(found))).await;
+        }
+        ahead.is_end()
     }
 
     async fn send(&self, id: &ContainerId, refresh: bool, what: Option<Happening>) {

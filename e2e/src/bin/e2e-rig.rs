@@ -1,7 +1,8 @@
 //! The processes that hold a sandbox together (`e2e::sandbox` has the story): its guard, its first process, and the
 //! step that every program takes into it.
 //!
-//! `guard ROOT` runs outside: makes the cgroups, starts the namespaces, and removes cgroups and ROOT when they ended.
+//! `guard ROOT` runs outside: makes the cgroups, starts the namespaces, thaws what is frozen at their end, and removes cgroups
+//! and ROOT when they ended.
 //! `init ROOT` is process 1 inside: lays the mounts, says `ready`, and lives until its standard input ends.
 //! `exec PROGRAM …` enters the sandbox's cgroups and becomes PROGRAM.
 
@@ -13,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 fn main() -> ExitCode {
@@ -45,6 +47,8 @@ fn guard(root: &Path) -> Result<()> {
         hierarchy.make(name)?;
         hierarchy.enter(&hierarchy.mount_point.join(name))?;
     }
+    let groups: Vec<_> = cgroups.iter().map(|group| group.mount_point.join(name)).collect();
+    std::thread::spawn(move || thaw_at_the_end(&groups));
     let me = std::env::current_exe().context("own path")?;
     // --kill-child: the namespaces end with us as well, should somebody kill us.
     let status = Command::new("unshare")
@@ -73,6 +77,36 @@ fn guard(root: &Path) -> Result<()> {
     }
     status.context("unshare")?;
     Ok(())
+}
+
+/// A frozen process (a paused container's) is not even ended by the end of its namespace: it dies when it is thawed, and the
+/// first process inside waits for it. So from the moment when the test program lets go of the pipe, everything is thawed
+/// again and again, until we have ended: what is still alive may freeze others as long as it is.
+fn thaw_at_the_end(groups: &[PathBuf]) {
+    let input = std::io::stdin();
+    // Nothing is read, which is for the first process inside: a pipe without a writer hangs up.
+    let mut pipe = [PollFd::new(&input, PollFlags::empty())];
+    while !matches!(poll(&mut pipe, None), Ok(1..)) {}
+    loop {
+        groups.iter().for_each(|group| thaw(group));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// From the top down: what is frozen above keeps frozen what is below.
+fn thaw(group: &Path) {
+    for (file, value) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        let file = group.join(file);
+        if file.exists() {
+            // A group may vanish at any moment, and with it all that was frozen.
+            let _ = fs::write(file, value);
+        }
+    }
+    for inner in fs::read_dir(group).into_iter().flatten().flatten() {
+        if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+            thaw(&inner.path());
+        }
+    }
 }
 
 /// The kernel takes a moment to let go of killed processes.

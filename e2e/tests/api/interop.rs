@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     nerdctl_handles_ours_without_the_daemon.ours_only(),
     nerdctl_starts_ours_again.ours_only(),
     we_handle_nerdctls.ours_only(),
+    docker_follows_nerdctl_at_once.ours_only().slow(),
     names_are_shared.ours_only(),
     locks_hold_under_load.ours_only().slow(),
     ctrs_containers_are_shown.ours_only(),
@@ -296,6 +297,52 @@ fn we_handle_nerdctls(rig: &Rig) -> Result<()> {
             ensure!(!row.contains(&name), "{row}");
             Ok(())
         })
+    })
+}
+
+/// The moment after nerdctl has returned, before containerd's events have told anybody.
+fn docker_follows_nerdctl_at_once(rig: &Rig) -> Result<()> {
+    with_nerdctl(rig, |host| {
+        let api = host.api();
+        let script = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
+        let body = json!({
+            "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"},
+        });
+        let name = unique("ours");
+        let container = api.create_named(&name, body)?;
+        let exec = || {
+            let body = json!({"Cmd": ["true"]});
+            api.post_json(&container.path("/exec"), &body)?.expect(201).map(drop)
+        };
+        let done = |rest: &str| container.post(rest)?.expect(204).map(drop);
+        for round in 0..10 {
+            (|| {
+                host.nerdctl(&["start", &name])?;
+                exec().context("exec after start")?;
+                host.nerdctl(&["pause", &name])?;
+                done("/unpause").context("after pause")?;
+                done("/pause")?;
+                host.nerdctl(&["unpause", &name])?;
+                exec().context("exec after unpause")?;
+                host.nerdctl(&["stop", &name])?;
+                done("/start").context("start after stop")?;
+                host.nerdctl(&["stop", &name])?;
+                ensure!(container.post("/stop")?.status() == 304, "stopped twice");
+                host.nerdctl(&["start", &name])?;
+                done("/stop?t=2").context("stop after start")?;
+                ensure!(container.inspect()?["State"]["ExitCode"] == 5);
+                host.nerdctl(&["start", &name])?;
+                let (head, stream) = container.attach("stream=1&stdout=1")?;
+                ensure!([101, 200].contains(&head.status), "attach after start: {}", head.status);
+                drop(stream);
+                done("/restart?t=2").context("restart after start")?;
+                done("/kill")
+            })()
+            .with_context(|| format!("round {round}"))?;
+        }
+        host.nerdctl(&["start", &name])?;
+        host.nerdctl(&["stop", &name])?;
+        container.remove().context("removal after stop")
     })
 }
 

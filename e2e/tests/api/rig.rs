@@ -4,8 +4,11 @@ use e2e::host::{Engine, Host, LOGIN_REGISTRY, Plan};
 use e2e::runner::OrSkip as _;
 use e2e::{Context as _, Result, Rig, Sandbox, Test, ensure, peers, tests};
 
-pub(crate) const TESTS: &[Test] =
-    tests![nerdctl_runs_on_the_hosts_containerd, a_dropped_sandbox_leaves_nothing];
+pub(crate) const TESTS: &[Test] = tests![
+    nerdctl_runs_on_the_hosts_containerd,
+    a_dropped_sandbox_leaves_nothing,
+    a_dropped_sandbox_leaves_nothing_frozen,
+];
 
 fn nerdctl_runs_on_the_hosts_containerd(_: &Rig) -> Result<()> {
     peers::program("nerdctl", "nerdctl").or_skip()?;
@@ -53,3 +56,31 @@ fn a_dropped_sandbox_leaves_nothing(_: &Rig) -> Result<()> {
     }
     Ok(())
 }
+
+/// As a test leaves it that ends between `pause` and `unpause`.
+fn a_dropped_sandbox_leaves_nothing_frozen(_: &Rig) -> Result<()> {
+    let sandbox = Sandbox::new()?;
+    let root = sandbox.root().to_path_buf();
+    let mut shell = sandbox.command("sh");
+    sandbox.run(shell.args(["-c", FREEZE]))?;
+    let sleeper = sandbox
+        .processes()
+        .into_iter()
+        .find(|process| process.arguments.iter().any(|word| word == "1001"))
+        .context("the process is not there")?;
+    drop(sandbox);
+    ensure!(!std::path::Path::new(&format!("/proc/{}", sleeper.pid)).exists(), "a process is left");
+    ensure!(!root.exists(), "{} is left", root.display());
+    Ok(())
+}
+
+/// A process in a frozen group below another one, on cgroup v1 and v2.
+const FREEZE: &str = "
+    setsid sleep 1001 > /dev/null 2>&1 &
+    if [ -d /sys/fs/cgroup/freezer ]; then
+        group=/sys/fs/cgroup/freezer/a/b file=freezer.state value=FROZEN
+    else
+        group=/sys/fs/cgroup/a/b file=cgroup.freeze value=1
+    fi
+    mkdir -p $group && echo $! > $group/cgroup.procs && echo $value > $group/$file
+    until grep -qE \"FROZEN|frozen 1\" $group/freezer.state $group/cgroup.events 2> /dev/null; do sleep 0.01; done";

@@ -93,7 +93,11 @@ impl Engine {
     ) -> Result<AttachSession> {
         let keys = DetachKeys::parse(&options.detach_keys)
             .ok_or_else(|| Error::InvalidDetachKeys(options.detach_keys.clone()))?;
-        let entry = self.resolve_entry(typed).await?;
+        let mut entry = self.resolve_entry(typed).await?;
+        if entry.container.state.phase != Phase::Running {
+            self.up_to_date(Arc::clone(&entry.container), |_| false).await;
+            entry = self.resolve_entry(entry.container.id.as_str()).await?;
+        }
         match entry.container.state.phase {
             Phase::Paused => return Err(Error::AttachPaused(typed.to_owned())),
             Phase::Restarting => return Err(Error::AttachRestarting(typed.to_owned())),

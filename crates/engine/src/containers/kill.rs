@@ -30,6 +30,7 @@ impl Engine {
                 .map_err(|_| wrap(Error::InvalidParameter(format!("invalid signal: {text}"))))?,
         };
         let (guard, container) = self.lock_container(typed, "kill").await?;
+        let container = self.up_to_date(container, Phase::has_process).await;
         match container.state.phase {
             Phase::Running | Phase::Paused => {}
             // Nobody is there to be signalled; what was wanted is that it stays so (moby `daemon/kill.go`).
@@ -47,7 +48,7 @@ impl Engine {
         if signal == Signal::KILL {
             return self.kill_run(&container).await.map_err(wrap);
         }
-        self.send_signal(&container, signal).await.map_err(wrap)
+        self.send_signal(&container, signal).await.map(drop).map_err(wrap)
     }
 
     /// Send SIGKILL to the run that `container` is in, if it has not ended. Returns when the end has been worked on.
@@ -62,17 +63,20 @@ impl Engine {
         Err(Error::NoExitEvent)
     }
 
-    /// Send it, thaw a paused container where it is to act on it, and tell.
-    pub(crate) async fn send_signal(&self, container: &Container, signal: Signal) -> Result<()> {
+    /// Send it, thaw a paused container where it is to act on it, and tell. Says whether there was a process to get it.
+    pub(crate) async fn send_signal(&self, container: &Container, signal: Signal) -> Result<bool> {
         let id = container.id.as_str();
         let doing = || format!("send signal {} to container {id}", signal.number());
-        match self.containerd().kill(id, None, signal.number(), false).await {
-            Ok(()) => {}
+        let reached = match self.containerd().kill(id, None, signal.number(), false).await {
+            Ok(()) => true,
             // It ended before the signal reached it: what was wanted has happened, or will be said by the exit.
             Err(error)
-                if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) => {}
+                if error.is_not_found() || shim_problem(&error) == Some(ShimProblem::Stopped) =>
+            {
+                false
+            }
             Err(error) => return Err(self.containerd_error(doing(), error)),
-        }
+        };
         if container.state.phase == Phase::Paused && thaws(container, signal) {
             // It may have ended of the signal already, and then there is nothing to thaw.
             if let Err(error) = self.containerd().resume(id).await {
@@ -81,7 +85,7 @@ impl Engine {
         }
         let extra = [("signal", signal.number().to_string())];
         self.hub().publish(container_event(container, "kill", &extra));
-        Ok(())
+        Ok(reached)
     }
 
     /// Wait until the run that `container` is in has ended and been worked on; for ever if no limit is given.

@@ -26,6 +26,7 @@ impl Engine {
     /// [`Error::ManagedByKubernetes`].
     pub async fn pause_container(&self, typed: &str) -> Result<()> {
         let (guard, container) = self.lock_container(typed, "pause").await?;
+        let container = self.up_to_date(container, |phase| phase == Phase::Running).await;
         let id = container.id.as_str();
         match container.state.phase {
             Phase::Running => {}
@@ -64,6 +65,7 @@ impl Engine {
     /// [`Error::NotPaused`]; [`Error::CannotUnpause`]; [`Error::ManagedByKubernetes`].
     pub async fn unpause_container(&self, typed: &str) -> Result<()> {
         let (_guard, container) = self.lock_container(typed, "unpause").await?;
+        let container = self.up_to_date(container, |phase| phase == Phase::Paused).await;
         let id = container.id.as_str();
         if container.state.phase != Phase::Paused {
             return Err(Error::NotPaused(id.to_owned()));

@@ -36,6 +36,8 @@ impl Engine {
             return Err(Error::RemovalInProgress(typed.to_owned()));
         }
         let (guard, container) = self.lock_container(typed, "remove").await?;
+        let container =
+            self.up_to_date(container, |phase| options.force || !phase.has_process()).await;
         self.may_be_removed(&container, typed, options.force)?;
         if container.state.phase.has_process() {
             self.end_is_wanted(&guard, &container, Wish::Stop).await?;

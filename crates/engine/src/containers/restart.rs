@@ -1,5 +1,6 @@
 //! Restart a container: stop it if it runs, then start it.
 
+use super::Phase;
 use super::state::Wish;
 use super::stop::StopOptions;
 use crate::events::translate::container_event;
@@ -15,6 +16,7 @@ impl Engine {
         let wrap =
             |source| Error::CannotRestart { container: typed.to_owned(), source: Box::new(source) };
         let (guard, container) = self.lock_container(typed, "restart").await?;
+        let container = self.up_to_date(container, Phase::has_process).await;
         match self.stop_run(guard, &container, options, Wish::Restart).await {
             Ok(()) | Err(Error::NotModified) => {}
             Err(error) => return Err(wrap(error)),

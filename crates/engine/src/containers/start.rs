@@ -36,6 +36,8 @@ impl Engine {
     /// runtime's words; [`Error::Networking`]; [`Error::ManagedByKubernetes`].
     pub async fn start_container(&self, typed: &str) -> Result<()> {
         let (guard, container) = self.lock_container(typed, "start").await?;
+        // One that seems not to run is looked at before it is started.
+        let container = self.up_to_date(container, |phase| !phase.has_process()).await;
         match container.state.phase {
             // Docker counts one that waits for its restart as running.
             Phase::Running | Phase::Restarting => return Err(Error::NotModified),

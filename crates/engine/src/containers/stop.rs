@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use names::Signal;
 
+use super::resolve::END_WORKED_ON;
 use super::state::Wish;
 use super::{Container, Phase};
 use crate::events::translate::container_event;
@@ -29,6 +30,7 @@ impl Engine {
     /// [`Error::NotModified`] if it does not run; [`Error::CannotStop`]; [`Error::ManagedByKubernetes`].
     pub async fn stop_container(&self, typed: &str, options: &StopOptions) -> Result<()> {
         let (guard, container) = self.lock_container(typed, "stop").await?;
+        let container = self.up_to_date(container, Phase::has_process).await;
         self.stop_run(guard, &container, options, Wish::Stop).await.map_err(|error| match error {
             Error::NotModified => Error::NotModified,
             source => Error::CannotStop { container: typed.to_owned(), source: Box::new(source) },
@@ -58,7 +60,11 @@ impl Engine {
         let signal = options.signal.unwrap_or(container.stop_signal);
         self.end_is_wanted(&guard, container, wish).await?;
         fault::reached("stop.wanted");
-        self.send_signal(container, signal).await?;
+        if !self.send_signal(container, signal).await? {
+            // Somebody else has ended it, and the news were still on their way.
+            self.ends_within(container, Some(END_WORKED_ON)).await;
+            return Err(Error::NotModified);
+        }
         fault::reached("stop.signalled");
         // Whoever loses patience may kill or remove it meanwhile.
         drop(guard);

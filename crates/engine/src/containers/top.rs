@@ -38,6 +38,7 @@ impl Engine {
         let arguments = if ps_args.is_empty() { DEFAULT_ARGUMENTS } else { ps_args };
         ps::check_arguments(arguments).map_err(Error::Top)?;
         let container = self.resolve_container(typed).await?;
+        let container = self.up_to_date(container, Phase::has_process).await;
         let id = || container.id.to_string();
         match container.state.phase {
             Phase::Running | Phase::Paused => {}

@@ -8,9 +8,10 @@ use names::{ContainerId, Namespace};
 use nerdctl_store::DataStore;
 use tokio::sync::Semaphore;
 
+use super::missed::found_state;
 use crate::containers::exit::UNKNOWN;
 use crate::containers::state::Fact;
-use crate::containers::{Container, Endpoint, Owner, Port, record};
+use crate::containers::{Container, Endpoint, Owner, Port, State, record};
 use crate::supervise::Supervisor;
 
 /// How long one task may take to say what it does. A hung shim answers never; containerd gives up after 2 s.
@@ -115,6 +116,12 @@ impl Reader {
             });
         }
         Ok(futures_util::future::join_all(running).await)
+    }
+
+    /// What a container does, by its task and its files.
+    pub(crate) async fn find(&self, container: &Container) -> State {
+        let (container, files) = self.with_files(container.clone()).await;
+        found_state(&self.task_facts(&container, &files).await)
     }
 
     async fn task_facts(&self, container: &Container, files: &RunFiles) -> Facts {
@@ -288,7 +295,7 @@ mod tests {
     use containerd::tasks::{Task, TaskStatus};
 
     use super::*;
-    use crate::containers::{Phase, State, state::next};
+    use crate::containers::Phase;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -309,9 +316,7 @@ mod tests {
     }
 
     fn found(task: Option<&Task>, files: &RunFiles, ours: bool) -> State {
-        facts_of(task, files, at(1), ours)
-            .iter()
-            .fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
+        found_state(&facts_of(task, files, at(1), ours))
     }
 
     #[test]

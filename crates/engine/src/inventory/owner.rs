@@ -9,6 +9,7 @@ use names::ContainerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::load::{Loaded, Outcome, Reader, RunFiles};
+use super::missed::{self, Missed, found_state, missed};
 use super::{ContainerNews, Entry, Happening, Inventory, News, QUEUE, Reach, Snapshot, follow};
 use crate::containers::exit::UNKNOWN;
 use crate::containers::health_check::{Health, HealthStatus};
@@ -100,7 +101,7 @@ impl Inventory {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
         let (reactions, receiver) = mpsc::channel(REACTIONS);
-        let address = reader.containerd.socket().into();
+        let asking = reader.clone();
         let follower = follow::Outlets { news: sender.clone() };
         let follower = (reader.clone(), follower);
         let owner = Owner {
@@ -122,7 +123,7 @@ impl Inventory {
             let (reader, outlets) = follower.clone();
             follow::follow(reader, outlets)
         });
-        (Self { news: sender, snapshot: snapshots, address }, receiver)
+        (Self { news: sender, snapshot: snapshots, reader: asking }, receiver)
     }
 }
 
@@ -170,6 +171,11 @@ impl Owner {
             }
             // Another run has begun meanwhile.
             Some(Happening::Ended { .. }) => {}
+            Some(Happening::Found(found)) => {
+                let Some(state) = self.state(id) else { return };
+                let ahead = missed::ahead(state, &found);
+                self.make_up_for(id, ahead).await;
+            }
             Some(Happening::Exit { pid, exit }) => {
                 let Some(live) = self.containers.get_mut(id) else { return };
                 live.exit = Some((pid, exit));
@@ -271,8 +277,14 @@ impl Owner {
 
     /// Apply what must have happened while nobody listened.
     async fn catch_up(&mut self, id: &ContainerId, found: &State) {
-        let Some(live) = self.containers.get(id) else { return };
-        match missed(&live.entry.container.state, found) {
+        let Some(state) = self.state(id) else { return };
+        let missed = missed(state, found);
+        self.make_up_for(id, missed).await;
+    }
+
+    async fn make_up_for(&mut self, id: &ContainerId, missed: Missed) {
+        let Some(state) = self.state(id) else { return };
+        match missed {
             Missed::Facts(facts) => {
                 for fact in facts {
                     self.apply(id, fact).await;
@@ -280,7 +292,7 @@ impl Owner {
             }
             // The engine has work to do before anybody hears of an end.
             Missed::End(exit) => {
-                let (id, pid) = (id.clone(), live.entry.container.state.pid);
+                let (id, pid) = (id.clone(), state.pid);
                 let _ = self.reactions.send(Reaction::Exit { id, pid, exit }).await;
             }
         }
@@ -402,57 +414,6 @@ fn ended(told: Option<Exit>) -> Fact {
     }
 }
 
-/// An end that was found, not seen: what its policy wants is decided by the repair.
-fn exited(code: u32, at: Timestamp) -> Fact {
-    Fact::Exited { code, at, restart: None }
-}
-
-fn found_state(facts: &[Fact]) -> State {
-    facts.iter().fold(State::created(), |state, fact| next(&state, fact).unwrap_or(state))
-}
-
-/// What happened between two looks.
-#[derive(Debug, PartialEq)]
-enum Missed {
-    Facts(Vec<Fact>),
-    End(Exit),
-}
-
-fn missed(known: &State, found: &State) -> Missed {
-    if found.phase.has_process() && found.pid == 0 {
-        // Its shim hangs: that says nothing.
-        return Missed::Facts(Vec::new());
-    }
-    let end = Exit { status: found.exit_code, exited_at: found.finished_at.map(Into::into) };
-    let start = || found.started_at.map(|at| Fact::Started { pid: found.pid, at });
-    let same_run = known.pid == found.pid;
-    let facts: Vec<Fact> = match (known.phase, found.phase) {
-        (known, found) if known.has_process() && !found.has_process() => return Missed::End(end),
-        (Phase::Running, Phase::Paused) if same_run => vec![Fact::Paused],
-        (Phase::Paused, Phase::Running) if same_run => vec![Fact::Resumed],
-        (known_phase, found_phase) if found_phase.has_process() => {
-            let lost = known_phase.has_process() && !same_run;
-            let end = lost.then(|| exited(UNKNOWN, found.started_at.unwrap_or_default()));
-            let start = if known_phase.has_process() && same_run { None } else { start() };
-            end.into_iter()
-                .chain(start)
-                .chain((found_phase == Phase::Paused).then_some(Fact::Paused))
-                .collect()
-        }
-        _ if found.finished_at > known.finished_at => {
-            let exited = found.finished_at.map(|at| exited(found.exit_code, at));
-            found
-                .started_at
-                .map(|at| Fact::Started { pid: u32::MAX, at })
-                .into_iter()
-                .chain(exited)
-                .collect()
-        }
-        _ => Vec::new(),
-    };
-    Missed::Facts(facts)
-}
-
 /// How a container is that we have not seen before: a run goes on as it was.
 fn first_health(container: &Container) -> Option<Health> {
     let on_record = container.health_on_record?;
@@ -474,47 +435,11 @@ fn tell(done: Option<oneshot::Sender<()>>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::missed::exited;
     use super::*;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
-    }
-
-    fn run(pid: u32, second: i64, end: Option<(u32, i64)>) -> State {
-        let mut facts = vec![Fact::Started { pid, at: at(second) }];
-        facts.extend(end.map(|(code, second)| exited(code, at(second))));
-        found_state(&facts)
-    }
-
-    #[test]
-    fn what_was_missed_is_told_once() {
-        let (running, ended) = (run(7, 1, None), run(7, 1, Some((3, 5))));
-        assert_eq!(missed(&running, &running), Missed::Facts(vec![]));
-        assert_eq!(missed(&ended, &ended), Missed::Facts(vec![]));
-        let end = Exit { status: 3, exited_at: Some(at(5).into()) };
-        assert_eq!(missed(&running, &ended), Missed::End(end));
-        assert_eq!(
-            missed(&ended, &run(8, 9, None)),
-            Missed::Facts(vec![Fact::Started { pid: 8, at: at(9) }])
-        );
-        let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
-        assert_eq!(missed(&running, &paused), Missed::Facts(vec![Fact::Paused]));
-        assert_eq!(missed(&paused, &running), Missed::Facts(vec![Fact::Resumed]));
-        let other =
-            Missed::Facts(vec![exited(UNKNOWN, at(9)), Fact::Started { pid: 8, at: at(9) }]);
-        assert_eq!(missed(&running, &run(8, 9, None)), other);
-        let whole =
-            Missed::Facts(vec![Fact::Started { pid: u32::MAX, at: at(9) }, exited(4, at(10))]);
-        assert_eq!(missed(&ended, &run(9, 9, Some((4, 10)))), whole);
-    }
-
-    #[test]
-    fn a_hung_shim_is_not_another_run() {
-        assert_eq!(missed(&run(7, 1, None), &run(0, 2, None)), Missed::Facts(vec![]));
-        let ended = run(7, 1, Some((3, 5)));
-        assert_eq!(missed(&ended, &run(0, 1, None)), Missed::Facts(vec![]), "nor a new one");
-        let paused = found_state(&[Fact::Started { pid: 7, at: at(1) }, Fact::Paused]);
-        assert_eq!(missed(&paused, &run(0, 1, None)), Missed::Facts(vec![]));
     }
 
     fn container(id: &str) -> Container {

@@ -28,6 +28,7 @@ impl Engine {
             return Err(Error::NoExecCommand);
         }
         let container = self.resolve_container(typed).await?;
+        let container = self.up_to_date(container, |phase| phase == Phase::Running).await;
         takes_execs(&container, typed)?;
         let doing = || format!("read the record of container {}", container.id);
         let found = match self.containerd().get_container(container.id.as_str()).await {
