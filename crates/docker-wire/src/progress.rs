@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::absent::is_default;
+use crate::distribution::Descriptor;
 
 /// One message of a progress stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -71,6 +72,32 @@ pub enum Aux {
     Push(PushResult),
     /// What was built.
     Build(BuildResult),
+    /// Not what was asked for was pushed.
+    Instead(ManifestPushedInsteadOfIndex),
+    /// What was to be pushed is not there.
+    Missing(ContentMissing),
+}
+
+/// The data of a push of one platform, because the others are not there (moby `api/types/auxprogress`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestPushedInsteadOfIndex {
+    /// Always true: clients know the kind of data by it.
+    pub manifest_pushed_instead_of_index: bool,
+    /// The image.
+    pub original_index: Descriptor,
+    /// What was pushed of it.
+    pub selected_manifest: Descriptor,
+}
+
+/// The data of a push that could not be (moby `api/types/auxprogress`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentMissing {
+    /// Always true: clients know the kind of data by it.
+    pub content_missing: bool,
+    /// What was to be pushed.
+    pub desc: Descriptor,
 }
 
 /// The data of a push, from which tools take the digest.
@@ -144,6 +171,24 @@ impl ProgressMessage {
     pub fn push_result(result: PushResult) -> Self {
         let progress = Some(ProgressDetail::default());
         Self { progress, aux: Some(Aux::Push(result)), ..Self::default() }
+    }
+
+    /// One platform was pushed in place of the whole image.
+    #[must_use]
+    pub fn pushed_instead(original_index: Descriptor, selected_manifest: Descriptor) -> Self {
+        let instead = ManifestPushedInsteadOfIndex {
+            manifest_pushed_instead_of_index: true,
+            original_index,
+            selected_manifest,
+        };
+        Self { aux: Some(Aux::Instead(instead)), ..Self::default() }
+    }
+
+    /// What was to be pushed is not there.
+    #[must_use]
+    pub fn content_missing(desc: Descriptor) -> Self {
+        let missing = ContentMissing { content_missing: true, desc };
+        Self { aux: Some(Aux::Missing(missing)), ..Self::default() }
     }
 
     /// The image that was built.
@@ -229,6 +274,17 @@ mod tests {
         assert_eq!(
             line(&ProgressMessage::push_result(push)),
             "{\"progressDetail\":{},\"aux\":{\"Tag\":\"latest\",\"Digest\":\"sha256:ab\",\"Size\":7}}\r\n"
+        );
+        let descriptor =
+            |digest: &str| Descriptor { digest: digest.to_owned(), ..Descriptor::default() };
+        assert_eq!(
+            line(&ProgressMessage::pushed_instead(descriptor("a"), descriptor("b"))),
+            "{\"aux\":{\"manifestPushedInsteadOfIndex\":true,\"originalIndex\":{\"mediaType\":\"\",\"digest\":\"a\",\"size\":0},\
+             \"selectedManifest\":{\"mediaType\":\"\",\"digest\":\"b\",\"size\":0}}}\r\n"
+        );
+        assert_eq!(
+            line(&ProgressMessage::content_missing(descriptor("a"))),
+            "{\"aux\":{\"contentMissing\":true,\"desc\":{\"mediaType\":\"\",\"digest\":\"a\",\"size\":0}}}\r\n"
         );
         assert_eq!(
             line(&ProgressMessage::build_result("sha256:ab")),

@@ -509,6 +509,15 @@ pub enum Error {
         /// As `linux/arm64/v8`.
         platform: String,
     },
+    /// No image of that name to push.
+    #[error("tag does not exist: {0}")]
+    NoSuchTag(String),
+    /// No tag at all of a repository to push.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NoTagsToPush(String),
+    /// A part of an image is not here, so it cannot be pushed.
+    #[error("content digest {0}: not found")]
+    ContentMissing(String),
     /// Wrong credentials.
     #[error("{0}")]
     Unauthorized(String),
@@ -586,6 +595,9 @@ impl Error {
             | Self::PullAccessDenied { .. }
             | Self::ManifestNotFound { .. }
             | Self::NoMatchingManifest { .. }
+            | Self::NoSuchTag(_)
+            | Self::NoTagsToPush(_)
+            | Self::ContentMissing(_)
             | Self::NetworkNotFound(_)
             | Self::NoSuchPath { .. }
             | Self::NoSuchVolume(_)

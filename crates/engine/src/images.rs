@@ -2,6 +2,7 @@
 
 mod cache;
 pub(crate) mod changes;
+mod distribution;
 mod documents;
 mod facts;
 mod fetch;
@@ -15,11 +16,13 @@ pub(crate) mod make;
 mod naming;
 mod progress;
 mod pull;
+mod push;
 mod records;
 mod remote;
 mod remove;
 pub(crate) mod resolve;
 mod run_config;
+mod sources;
 mod tag;
 mod turns;
 mod unpack;
@@ -30,9 +33,10 @@ use jiff::Timestamp;
 use names::{ImageRef, Platform};
 
 pub use cache::Cache;
+pub use distribution::{RemoteImage, RemotePlatform};
 pub use history::HistoryStep;
 pub use labels::allowed_image_labels;
-pub use progress::{Pull, PullEvent, PullStatus};
+pub use progress::{Pull, PullEvent, PullStatus, Push, PushEvent, PushStatus, Transfer};
 pub use run_config::{HealthCheck, Nothing, RunConfig};
 
 use facts::ImageFacts;
@@ -75,6 +79,19 @@ pub struct PullRequest {
     /// With tag or digest.
     pub image: ImageRef,
     /// The host's platform if not given.
+    pub platform: Option<Platform>,
+    /// Anonymous if empty.
+    pub credentials: Credentials,
+    /// `X-Meta-*` headers of the client's request, to be sent to the registry.
+    pub meta_headers: Vec<(String, String)>,
+}
+
+/// What to push.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// With tag or digest, else all tags of the repository.
+    pub image: ImageRef,
+    /// One platform of it instead of all.
     pub platform: Option<Platform>,
     /// Anonymous if empty.
     pub credentials: Credentials,

@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod compat;
 mod containers;
+mod distribution;
 mod error;
 mod events;
 mod exec;

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::http::payload::Payload;
 use crate::http::{Http, Request, Response, authorization};
 use crate::tls::Trust;
 use crate::url::{Scheme, Url};
@@ -39,8 +40,8 @@ pub(crate) struct Authorizer {
     host: String,
     /// Only if they are for this host.
     credentials: Option<Arc<Credentials>>,
-    /// `repository:<path>:pull`, or nothing for a login.
-    scope: Option<String>,
+    /// `repository:<path>:pull` and the like, or nothing for a login.
+    scopes: Vec<String>,
     state: Mutex<State>,
 }
 
@@ -73,9 +74,9 @@ impl Authorizer {
     pub(crate) fn new(
         host: String,
         credentials: Option<Arc<Credentials>>,
-        scope: Option<String>,
+        scopes: Vec<String>,
     ) -> Self {
-        Self { host, credentials, scope, state: Mutex::new(State::default()) }
+        Self { host, credentials, scopes, state: Mutex::new(State::default()) }
     }
 
     /// The value of the `Authorization` header, after fetching a token where one is needed. The lock is held meanwhile, so
@@ -190,7 +191,7 @@ impl Authorizer {
 
     /// Only a login asks for a refresh token, which somebody will keep.
     fn is_login(&self) -> bool {
-        self.scope.is_none()
+        self.scopes.is_empty()
     }
 
     fn unauthorized(&self, answer: Answer) -> Error {
@@ -229,14 +230,14 @@ impl Authorizer {
         if realm.scheme == Scheme::Http && self.credentials.is_some() {
             tracing::warn!(host = %self.host, %realm, "the registry's token server is reached without TLS");
         }
-        let scopes = challenge.scopes_with(self.scope.as_deref());
+        let scopes = challenge.scopes_with(&self.scopes);
         if let Some(form) = self.oauth_form(challenge, &scopes) {
             let mut request = Request::new(Method::POST, realm.clone());
             request.headers.insert(
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/x-www-form-urlencoded"),
             );
-            request.body = form.into();
+            request.payload = Payload::Form(form.into());
             let response = http.send(trust, &request).await?;
             match response.status.as_u16() {
                 200..=299 => return self.read_token(response).await,

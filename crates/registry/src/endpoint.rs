@@ -10,7 +10,7 @@ use crate::auth::Authorizer;
 use crate::hosts::{Capabilities, HostConfig};
 use crate::http::{Http, Request, Response};
 use crate::tls::Trust;
-use crate::{Credentials, Error};
+use crate::{Credentials, Error, Purpose};
 
 /// Rounds of proving who we are: without anything, with a token, with a fresh token.
 const MAX_ROUNDS: usize = 3;
@@ -23,12 +23,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// `scope` is what a token must allow; a login has none.
+    /// `scopes` are what a token must allow; a login has none.
     pub(crate) fn new(
         config: HostConfig,
         domain: &str,
         credentials: Option<&Arc<Credentials>>,
-        scope: Option<String>,
+        scopes: Vec<String>,
     ) -> Self {
         let name = config.name();
         let own = credentials
@@ -41,17 +41,28 @@ impl Endpoint {
             );
         }
         let trust = Trust::new(config.tls.clone(), &config.base);
-        Self { authorizer: Authorizer::new(name, own, scope), config, trust }
+        Self { authorizer: Authorizer::new(name, own, scopes), config, trust }
     }
 
-    /// The scope to pull `image`.
-    pub(crate) fn pull_scope(image: &ImageRef) -> Option<String> {
-        Some(format!("repository:{}:pull", image.path()))
+    /// What a token must allow so that `image` can be pulled or pushed.
+    pub(crate) fn scopes(image: &ImageRef, purpose: &Purpose) -> Vec<String> {
+        let path = image.path();
+        let Purpose::Push { mount_from } = purpose else {
+            return vec![format!("repository:{path}:pull")];
+        };
+        let sources = mount_from.iter().filter(|source| *source != path);
+        let sources = sources.map(|source| format!("repository:{source}:pull"));
+        std::iter::once(format!("repository:{path}:pull,push")).chain(sources).collect()
     }
 
     pub(crate) fn can(&self, needs: Capabilities) -> bool {
         (self.config.capabilities.pull || !needs.pull)
             && (self.config.capabilities.resolve || !needs.resolve)
+            && (self.config.capabilities.push || !needs.push)
+    }
+
+    pub(crate) fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     pub(crate) fn authorizer(&self) -> &Authorizer {

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// A foreign cause, kept for the chain.
+pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
 /// The bytes of an error body that are read; the rest is left.
 pub(crate) const MAX_ERROR_BODY: usize = 64 * 1024;
 
@@ -118,6 +121,12 @@ pub enum Error {
         request: String,
         /// What happened.
         source: Interruption,
+    },
+    /// The blob to be uploaded cannot be read here: the registry has nothing to do with it.
+    #[error("what is to be uploaded cannot be read")]
+    Unreadable {
+        /// Why not.
+        source: Cause,
     },
     /// An address (in `hosts.toml`, in a redirect, of a token server, of a proxy) that is not one.
     #[error("invalid address {address:?}: {problem}")]

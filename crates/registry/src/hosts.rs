@@ -21,10 +21,13 @@ use crate::{Config, Error};
 pub(crate) struct Capabilities {
     pub(crate) pull: bool,
     pub(crate) resolve: bool,
+    pub(crate) push: bool,
 }
 
 impl Capabilities {
-    pub(crate) const ALL: Self = Self { pull: true, resolve: true };
+    pub(crate) const PULL: Self = Self { pull: true, resolve: false, push: false };
+    pub(crate) const PUSH: Self = Self { pull: false, resolve: false, push: true };
+    pub(crate) const ALL: Self = Self { pull: true, resolve: true, push: true };
 }
 
 /// One host that stands for a registry.
@@ -217,7 +220,7 @@ mod tests {
                 "https://registry-1.docker.io/v2"
             ]
         );
-        assert_eq!(hosts[0].capabilities, Capabilities { pull: true, resolve: false });
+        assert_eq!(hosts[0].capabilities, Capabilities { pull: true, resolve: false, push: false });
         assert!(
             hosts[1].tls.skip_verify
                 && hosts[0].is_mirror_of("docker.io")

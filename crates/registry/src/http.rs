@@ -5,6 +5,7 @@
 //! whose body was read to its end goes back to the idle ones of its [`Http`] and serves the next request to that host.
 
 mod connection;
+pub(crate) mod payload;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,24 +17,26 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use self::connection::{Connection, Dialer, Route};
+use self::payload::{Outgoing, Payload, Watch};
 use crate::error::{Interruption, MAX_ERROR_BODY};
 use crate::tls::Trust;
 use crate::url::Url;
 use crate::{Answer, Error, Patience, Proxies};
 
-/// Connections kept for the next request; a pull uses three at once.
-const MAX_IDLE: usize = 4;
+/// Connections kept for the next request; a pull uses three at once, a push five.
+const MAX_IDLE: usize = 6;
 /// As many as Go's clients follow.
 const MAX_REDIRECTS: usize = 10;
 /// For the whole of a document, an error's body, and the body of a redirect, however many pieces they come in.
 const DOCUMENT_TIME: Duration = Duration::from_secs(5 * 60);
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long a registry may think about an upload once it has all of it: it hashes it, or moves it to a storage of its own.
+const VERDICT_TIME: Duration = Duration::from_secs(5 * 60);
 /// Body of a redirect that is read to keep the connection; a longer one costs a new connection.
 const MAX_DRAIN: usize = 16 * 1024;
 
@@ -55,7 +58,7 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     /// Sent only to the host the request was made for: credentials and what the host's configuration adds.
     pub(crate) private_headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) payload: Payload,
 }
 
 /// An answer whose body is still to be read.
@@ -87,7 +90,7 @@ impl Request {
             url,
             headers: HeaderMap::new(),
             private_headers: HeaderMap::new(),
-            body: Bytes::new(),
+            payload: Payload::Empty,
         }
     }
 
@@ -120,7 +123,7 @@ impl Http {
         &self.patience
     }
 
-    /// Sends `request` and follows redirects of GET and HEAD; credentials stay with the host they are for.
+    /// Sends `request` and follows redirects; credentials stay with the host they are for.
     pub(crate) async fn send(
         self: &Arc<Self>,
         trust: &Arc<Trust>,
@@ -151,7 +154,8 @@ impl Http {
             match self.exchange_on(connection, request).await {
                 // The server closed it between our look and our request; that says nothing about the next one.
                 Err(Error::Interrupted { source: Interruption::Http(cause), .. })
-                    if cause.is_canceled() || cause.is_incomplete_message() => {}
+                    if request.payload.is_repeatable()
+                        && (cause.is_canceled() || cause.is_incomplete_message()) => {}
                 outcome => return outcome,
             }
         }
@@ -165,12 +169,15 @@ impl Http {
         request: &Request,
     ) -> Result<Response, Error> {
         let interrupted = |source| Error::Interrupted { request: request.shown(), source };
-        let message = self.message(&connection, request)?;
-        let head = connection.send(message);
-        let head = timeout(self.patience.answer, head)
-            .await
-            .map_err(|_| interrupted(Interruption::Stalled(self.patience.answer)))?
-            .map_err(|error| interrupted(Interruption::Http(error)))?;
+        let watch = Arc::new(Watch::default());
+        let body = request.payload.open(&watch).await?;
+        let message = self.message(&connection, request, body)?;
+        let head = self.patiently(connection.send(message), &watch).await;
+        if let Some(source) = watch.failure() {
+            return Err(Error::Unreadable { source });
+        }
+        let head =
+            head.map_err(interrupted)?.map_err(|error| interrupted(Interruption::Http(error)))?;
         let (parts, incoming) = head.into_parts();
         let mut body = Body {
             incoming,
@@ -191,11 +198,34 @@ impl Http {
         })
     }
 
+    /// Waits for the head of an answer: so long from the request's end on, and not longer for each piece of its body.
+    async fn patiently<T>(
+        &self,
+        head: impl Future<Output = T>,
+        watch: &Watch,
+    ) -> Result<T, Interruption> {
+        let mut head = std::pin::pin!(head);
+        loop {
+            let moved = watch.moved();
+            let limit = match (moved, watch.is_complete()) {
+                (0, _) => self.patience.answer,
+                (_, false) => self.patience.stall,
+                (_, true) => VERDICT_TIME,
+            };
+            match timeout(limit, head.as_mut()).await {
+                Ok(head) => return Ok(head),
+                Err(_) if watch.moved() == moved => return Err(Interruption::Stalled(limit)),
+                Err(_) => {}
+            }
+        }
+    }
+
     fn message(
         &self,
         connection: &Connection,
         request: &Request,
-    ) -> Result<http::Request<Full<Bytes>>, Error> {
+        body: Outgoing,
+    ) -> Result<http::Request<Outgoing>, Error> {
         let invalid = |problem| Error::Address { address: request.url.to_string(), problem };
         let target = match connection.proxied() {
             Some(_) => format!("http://{}{}", request.url.authority(), request.url.path),
@@ -204,7 +234,7 @@ impl Http {
         let mut message = http::Request::builder()
             .method(request.method.clone())
             .uri(target)
-            .body(Full::new(request.body.clone()))
+            .body(body)
             .map_err(|_| invalid("not a URL"))?;
         let headers = message.headers_mut();
         headers.extend(request.headers.clone());
@@ -246,8 +276,14 @@ impl Http {
 
 /// Where a redirect leads, if `response` is one that can be followed.
 fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>, Error> {
-    let followed = matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308);
-    if !followed || !matches!(request.method, Method::GET | Method::HEAD) {
+    let status = response.status.as_u16();
+    let followed = match (request.method == Method::GET || request.method == Method::HEAD, status) {
+        (true, 301 | 302 | 303) => true,
+        // A form has a password in it, which is for the server that it was made for.
+        (_, 307 | 308) => !request.payload.is_secret(),
+        _ => false,
+    };
+    if !followed {
         return Ok(None);
     }
     let Some(location) = response.headers.get(LOCATION) else { return Ok(None) };

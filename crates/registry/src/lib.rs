@@ -3,7 +3,7 @@
 //! A client of the OCI distribution protocol, and of the token servers that stand beside registries. It knows how
 //! containerd is told about registries (`certs.d/<host>/hosts.toml`, which Docker's certificate folders also fit into) and
 //! nothing of containerd itself, of Docker's JSON or of what an image means: it resolves references, verifies manifests and
-//! streams blobs.
+//! streams blobs both ways.
 //!
 //! # How it is put together
 //!
@@ -11,7 +11,9 @@
 //! Registry            the settings; cheap to clone; owns no connection, no token, no password
 //!   └─ Repository     one image name for one operation: its hosts (mirrors first), tokens and idle connections
 //!        ├─ resolve, manifest, tags
-//!        └─ Blob      a download that resumes by itself after a cut
+//!        ├─ Blob      a download that resumes by itself after a cut
+//!        └─ deliver, put_manifest
+//!                     uploads, which go on where the registry says it stands
 //! ```
 //!
 //! Everything secret and everything open lives in a [`Repository`] and goes away with it, so a pull that ends, or whose
@@ -35,15 +37,18 @@ mod manifest;
 mod proxy;
 mod repository;
 mod tls;
+mod upload;
 mod url;
 
 pub use blob::Blob;
 pub use credentials::{Credentials, Secret};
-pub use error::{Answer, Error, Interruption};
+pub use error::{Answer, Cause, Error, Interruption};
+pub use http::payload::{BlobSource, BlobStream};
 pub use login::Login;
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest};
 pub use proxy::Proxies;
-pub use repository::{Access, Repository};
+pub use repository::{Access, Purpose, Repository};
+pub use upload::{Delivery, Parcel};
 
 use std::path::PathBuf;
 use std::sync::Arc;

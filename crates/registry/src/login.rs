@@ -33,7 +33,7 @@ impl Registry {
             });
         };
         let credentials = std::sync::Arc::new(credentials.clone());
-        let endpoint = Endpoint::new(config, domain, Some(&credentials), None);
+        let endpoint = Endpoint::new(config, domain, Some(&credentials), Vec::new());
         if !endpoint.authorizer().has_credentials() {
             return Err(Error::Address {
                 address: endpoint.config.base.to_string(),

@@ -25,7 +25,7 @@ const ACCEPTED: &str = "application/vnd.docker.distribution.manifest.v2+json, \
 const TAGS_PER_PAGE: u32 = 1000;
 const MAX_TAG_PAGES: usize = 100;
 
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// A manifest or index as a registry names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Repository {
             .digest()
             .map_or_else(|| image.tag().unwrap_or("latest").to_owned(), Digest::to_string);
         let by_tag = image.digest().is_none();
-        let needs = Capabilities { pull: true, resolve: by_tag };
+        let needs = Capabilities { resolve: by_tag, ..Capabilities::PULL };
         let draft = Draft { method: Method::HEAD, needs, ..manifest_draft(&reference) };
         match self.request(&draft, &image.to_string()).await {
             Ok(response) => {
@@ -143,7 +143,7 @@ struct TagList {
     tags: Option<Vec<String>>,
 }
 
-fn manifest_draft(reference: &str) -> Draft {
+pub(crate) fn manifest_draft(reference: &str) -> Draft {
     Draft::get(format!("/manifests/{reference}")).header(ACCEPT, HeaderValue::from_static(ACCEPTED))
 }
 

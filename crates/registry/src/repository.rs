@@ -12,6 +12,7 @@ use names::ImageRef;
 use crate::endpoint::Endpoint;
 use crate::error::Answer;
 use crate::hosts::{Capabilities, hosts_for};
+use crate::http::payload::Payload;
 use crate::http::{Http, Request, Response};
 use crate::url::Url;
 use crate::{Credentials, Error, Registry};
@@ -24,6 +25,21 @@ pub struct Access {
     /// Headers of the client that go along to the registry (`X-Meta-*`); names and values that cannot be headers are left
     /// out.
     pub headers: Vec<(String, String)>,
+    /// What it is used for; a token is asked for just that.
+    pub purpose: Purpose,
+}
+
+/// What a repository is used for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading.
+    #[default]
+    Pull,
+    /// Writing.
+    Push {
+        /// Paths of other repositories of the registry from which blobs may be taken over.
+        mount_from: Vec<String>,
+    },
 }
 
 /// One image name on its registry: hosts, tokens and connections for one operation. Cheap to clone; all clones share them.
@@ -50,13 +66,25 @@ pub(crate) struct Draft {
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) needs: Capabilities,
+    pub(crate) payload: Payload,
 }
 
 impl Draft {
     /// A GET that any host can answer that may be pulled from.
     pub(crate) fn get(path: String) -> Self {
-        let needs = Capabilities { pull: true, resolve: false };
-        Self { method: Method::GET, path, query: String::new(), headers: HeaderMap::new(), needs }
+        Self {
+            method: Method::GET,
+            path,
+            query: String::new(),
+            headers: HeaderMap::new(),
+            needs: Capabilities::PULL,
+            payload: Payload::Empty,
+        }
+    }
+
+    /// A request to the one host that is pushed to.
+    pub(crate) fn push(method: Method, path: String) -> Self {
+        Self { method, needs: Capabilities::PUSH, ..Self::get(path) }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -74,11 +102,10 @@ impl Registry {
         let domain = image.domain();
         let credentials =
             access.credentials.filter(|credentials| !credentials.is_empty()).map(Arc::new);
+        let scopes = Endpoint::scopes(image, &access.purpose);
         let endpoints = self.hosts(domain).await?.into_iter();
         let endpoints = endpoints
-            .map(|config| {
-                Endpoint::new(config, domain, credentials.as_ref(), Endpoint::pull_scope(image))
-            })
+            .map(|config| Endpoint::new(config, domain, credentials.as_ref(), scopes.clone()))
             .collect();
         let headers = client_headers(&access.headers);
         Ok(Repository {
@@ -132,8 +159,12 @@ impl Repository {
         what: &str,
         attempts: u32,
     ) -> Result<Response, Error> {
-        let endpoints: Vec<_> =
+        let mut endpoints: Vec<_> =
             self.inner.endpoints.iter().filter(|endpoint| endpoint.can(draft.needs)).collect();
+        if draft.needs.push {
+            // What is begun at one host cannot be ended at another (containerd core/remotes/docker/pusher.go).
+            endpoints.truncate(1);
+        }
         let mut worst: Option<Error> = None;
         for (at, endpoint) in endpoints.iter().enumerate() {
             let last = at + 1 == endpoints.len();
@@ -165,6 +196,7 @@ impl Repository {
     ) -> Result<Response, Error> {
         let mut request = Request::new(draft.method.clone(), self.url(endpoint, draft));
         request.headers = draft.headers.clone();
+        request.payload = draft.payload.clone();
         request.private_headers = self.inner.headers.clone();
         let mut failed = 0;
         loop {
@@ -194,6 +226,19 @@ impl Repository {
         tracing::debug!(%error, ?pause, "trying again");
         tokio::time::sleep(pause).await;
         true
+    }
+
+    /// The host that is pushed to.
+    pub(crate) fn push_endpoint(&self) -> Option<&Endpoint> {
+        self.inner.endpoints.iter().find(|endpoint| endpoint.can(Capabilities::PUSH))
+    }
+
+    pub(crate) fn http(&self) -> &Arc<Http> {
+        &self.inner.http
+    }
+
+    pub(crate) fn client_headers(&self) -> &HeaderMap {
+        &self.inner.headers
     }
 
     fn url(&self, endpoint: &Endpoint, draft: &Draft) -> Url {

@@ -14,4 +14,5 @@ mod live {
     mod scripted;
     mod server;
     mod setting;
+    mod uploads;
 }

@@ -19,6 +19,8 @@ use super::turns::Turns;
 
 /// Layers of all pulls together that load at once.
 const DOWNLOADS: usize = 12;
+/// Layers of all pushes together that are sent at once; each holds a few MiB on its way.
+const UPLOADS: usize = 8;
 /// Documents kept; an image has two or three.
 const MAX_DOCUMENTS: usize = 8192;
 /// A longer document, in bytes, is read each time: with all that are kept it would be gigabytes.
@@ -39,6 +41,7 @@ pub struct Cache {
     changes: AtomicU64,
     turns: Turns,
     downloads: Semaphore,
+    uploads: Semaphore,
 }
 
 /// A parsed document.
@@ -68,6 +71,7 @@ impl Default for Cache {
             changes: AtomicU64::new(0),
             turns: Turns::default(),
             downloads: Semaphore::new(DOWNLOADS),
+            uploads: Semaphore::new(UPLOADS),
         }
     }
 }
@@ -92,6 +96,12 @@ impl Cache {
     pub(crate) async fn download_line(&self) -> Option<SemaphorePermit<'_>> {
         // Never closed.
         self.downloads.acquire().await.ok()
+    }
+
+    /// A place among the uploads.
+    pub(crate) async fn upload_line(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed.
+        self.uploads.acquire().await.ok()
     }
 
     /// What is known of all images, if it is about exactly these records and fresh.

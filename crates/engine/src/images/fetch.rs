@@ -14,12 +14,11 @@ use super::Descriptor;
 use super::documents::{Kind, MAX_DOCUMENT, upload_name};
 use super::lease::WorkLease;
 use super::remote::remote_error;
+use super::sources::{MAX_LABEL, joined, source_key};
 use crate::{Engine, Error, Result};
 
 /// Downloads of a blob whose digest turns out wrong.
 const TRIES: u32 = 3;
-/// containerd's limit for key and value together, in bytes (containerd `labels/validate.go`).
-const MAX_LABEL: usize = 4096;
 
 /// Fetches for one pull.
 #[derive(Debug)]
@@ -268,11 +267,10 @@ impl<'a> Fetcher<'a> {
         labels
     }
 
-    /// The label that says where a blob came from, so that a push can mount it from there
-    /// (containerd `remotes/docker/handler.go`).
+    /// The label that says where a blob came from.
     fn source(&self) -> (String, String) {
         let image = self.repository.image();
-        (format!("containerd.io/distribution.source.{}", image.domain()), image.path().to_owned())
+        (source_key(image), image.path().to_owned())
     }
 
     fn remote(&self, error: registry::Error) -> Error {
@@ -294,25 +292,4 @@ fn new_ingest(name: &str, descriptor: &Descriptor) -> NewIngest {
 
 fn parsed(digest: &str) -> Result<Digest> {
     digest.parse().map_err(|error| Error::BadContent(format!("{digest:?}: {error}")))
-}
-
-/// A comma-separated, sorted list with one more entry.
-fn joined(list: &str, entry: &str) -> String {
-    let mut entries: Vec<_> =
-        list.split(',').chain([entry]).filter(|entry| !entry.is_empty()).collect();
-    entries.sort_unstable();
-    entries.dedup();
-    entries.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_a_sorted_set() {
-        assert_eq!(joined("", "b"), "b");
-        assert_eq!(joined("c,a", "b"), "a,b,c");
-        assert_eq!(joined("a,b", "b"), "a,b");
-    }
 }

@@ -5,12 +5,12 @@
 //! last, because it is what makes the image visible; until then only the lease protects what came.
 //! A pull belongs to its client: when that leaves, nothing of it stays.
 
-mod layers;
+pub(super) mod layers;
 
 use containerd::Labels;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
-use registry::Repository;
+use registry::{Purpose, Repository};
 
 use super::documents::{Config, Index, Kind, Manifest};
 use super::fetch::Fetcher;
@@ -57,7 +57,7 @@ impl Engine {
         if request.image.familiar_name() == "scratch" {
             return Err(Error::ReservedImageName);
         }
-        let repository = open_repository(self, request).await?;
+        let repository = open(self, request).await?;
         if !request.image.is_name_only() {
             return Box::pin(self.pull_one(&repository, request, progress)).await;
         }
@@ -68,7 +68,7 @@ impl Engine {
                 continue;
             };
             let request = PullRequest { image, ..request.clone() };
-            let repository = open_repository(self, &request).await?;
+            let repository = open(self, &request).await?;
             Box::pin(self.pull_one(&repository, &request, progress)).await?;
         }
         Ok(())
@@ -101,6 +101,11 @@ impl Engine {
             }
         }
     }
+}
+
+async fn open(engine: &Engine, request: &PullRequest) -> Result<Repository> {
+    let (credentials, headers) = (&request.credentials, &request.meta_headers);
+    open_repository(engine, &request.image, credentials, headers, Purpose::Pull).await
 }
 
 /// One tag or digest being pulled.
@@ -298,7 +303,7 @@ fn no_match(wanted: &Platform) -> Error {
 }
 
 /// moby `daemon/internal/distribution/errors.go`.
-fn schema1(image: &ImageRef) -> Error {
+pub(crate) fn schema1(image: &ImageRef) -> Error {
     let message = format!(
         "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. Suggest the \
          author of {image} to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. More \

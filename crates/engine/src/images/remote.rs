@@ -1,9 +1,9 @@
 //! Between the engine and registries: settings and credentials in, Docker's errors out.
 
 use names::ImageRef;
-use registry::{Access, Credentials as RegistryCredentials, Registry, Repository, Secret};
+use registry::{Access, Credentials as RegistryCredentials, Purpose, Registry, Repository, Secret};
 
-use super::{Credentials, PullRequest};
+use super::Credentials;
 use crate::error::Class;
 use crate::handle::Settings;
 use crate::system::LoginOutcome;
@@ -24,13 +24,19 @@ pub(crate) fn registry_client(settings: &Settings) -> Result<Registry> {
     }))
 }
 
-/// The repository of an image, on behalf of whoever asked for the pull.
-pub(crate) async fn open_repository(engine: &Engine, request: &PullRequest) -> Result<Repository> {
-    let credentials = (!request.credentials.is_empty()).then(|| for_registry(&request.credentials));
-    let access = Access { credentials, headers: request.meta_headers.clone() };
+/// The repository of an image, on behalf of a client.
+pub(crate) async fn open_repository(
+    engine: &Engine,
+    image: &ImageRef,
+    credentials: &Credentials,
+    meta_headers: &[(String, String)],
+    purpose: Purpose,
+) -> Result<Repository> {
+    let credentials = (!credentials.is_empty()).then(|| for_registry(credentials));
+    let access = Access { credentials, headers: meta_headers.to_vec(), purpose };
     engine
         .registry()
-        .repository(&request.image, access)
+        .repository(image, access)
         .await
         .map_err(|error| Error::failed("find the registry's host", error))
 }
@@ -61,14 +67,70 @@ pub(crate) fn remote_error(image: &ImageRef, error: registry::Error) -> Error {
             class: Class::NotFound,
         },
         Remote::Unauthorized { .. } => Error::Unauthorized(format!("error from registry: {error}")),
-        Remote::TooManyRequests { answer, .. } if answer.message.is_empty() => {
-            Error::TooManyRequests("too many requests".to_owned())
-        }
-        Remote::TooManyRequests { answer, .. } => Error::TooManyRequests(answer.message),
+        Remote::TooManyRequests { answer, .. } => too_many_requests(answer),
         Remote::DigestMismatch { .. } | Remote::TooLarge { .. } => {
             Error::BadContent(format!("failed to pull \"{image}\": {error}: failed precondition"))
         }
         other => Error::failed(format!("failed to resolve reference \"{image}\""), other),
+    }
+}
+
+/// A registry's refusal of a question, in the words of distribution's own client, which dockerd asks with.
+pub(crate) fn inspect_error(error: registry::Error) -> Error {
+    use registry::Error as Remote;
+    match error {
+        Remote::NotFound { answer, .. } if answer.is_empty() => {
+            Error::Registry { message: "manifest unknown".to_owned(), class: Class::NotFound }
+        }
+        Remote::NotFound { answer, .. } => {
+            Error::Registry { message: answer.to_string(), class: Class::NotFound }
+        }
+        Remote::NoCredentials { .. } => Error::Unauthorized("no basic auth credentials".to_owned()),
+        Remote::Unauthorized { .. } => Error::Unauthorized(error.to_string()),
+        Remote::Denied { .. } => {
+            Error::Registry { message: error.to_string(), class: Class::Forbidden }
+        }
+        Remote::TooManyRequests { answer, .. } => too_many_requests(answer),
+        Remote::DigestMismatch { .. } | Remote::TooLarge { .. } => {
+            Error::BadContent(error.to_string())
+        }
+        other => Error::failed("failed to ask the registry", other),
+    }
+}
+
+fn too_many_requests(answer: registry::Answer) -> Error {
+    Error::TooManyRequests(match answer.message {
+        empty if empty.is_empty() => "too many requests".to_owned(),
+        message => message,
+    })
+}
+
+/// A registry's refusal of a push, in Docker's words (moby `daemon/containerd/{image_push,registry_errors}.go`, containerd
+/// `core/remotes/docker/pusher.go`).
+pub(crate) fn push_error(error: registry::Error) -> Error {
+    use registry::Error as Remote;
+    let from_registry = |text: String, class| Error::Registry {
+        message: format!("error from registry: {text}"),
+        class,
+    };
+    match error {
+        Remote::NoCredentials { .. } => Error::Registry {
+            message: "push access denied, repository does not exist or may require authorization: authorization failed: \
+                      no basic auth credentials"
+                .to_owned(),
+            class: Class::Forbidden,
+        },
+        Remote::Unauthorized { .. } => Error::Unauthorized(format!("error from registry: {error}")),
+        Remote::Denied { .. } => from_registry(error.to_string(), Class::Forbidden),
+        Remote::NotFound { answer, .. } if !answer.is_empty() => {
+            from_registry(answer.to_string(), Class::NotFound)
+        }
+        Remote::Status { status, answer, .. } if !answer.is_empty() => {
+            let class = if status < 500 { Class::Invalid } else { Class::Internal };
+            from_registry(answer.to_string(), class)
+        }
+        Remote::TooManyRequests { answer, .. } => too_many_requests(answer),
+        other => Error::failed("failed to push", other),
     }
 }
 

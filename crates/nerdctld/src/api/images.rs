@@ -1,5 +1,6 @@
-//! `/images`: list, inspect, history, tag, remove. Pulling is in [`transfer`], how an image looks to a client in [`view`].
+//! `/images`: list, inspect, history, tag, remove. Pulling is in [`transfer`], pushing in [`push`], how an image looks to a client in [`view`].
 
+pub(in crate::api) mod push;
 pub(in crate::api) mod transfer;
 pub(in crate::api) mod view;
 

@@ -8,7 +8,9 @@ use std::pin::Pin;
 
 use super::call::{Answer, Call};
 use super::version::ApiVersion;
-use super::{auth, containers, events, exec, images, networks, system, unsupported, volumes};
+use super::{
+    auth, containers, distribution, events, exec, images, networks, system, unsupported, volumes,
+};
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
 
@@ -156,10 +158,10 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/images/{name*}/history",      |call| Box::pin(images::history(call))),
     get   ("/images/{name*}/attestations", |call| Box::pin(unsupported::not_built(call))).since(1, 55),
     get   ("/images/{name*}/get",          |call| Box::pin(unsupported::not_built(call))),
-    post  ("/images/{name*}/push",         |call| Box::pin(unsupported::not_built(call))),
+    post  ("/images/{name*}/push",         |call| Box::pin(images::push::push(call))),
     post  ("/images/{name*}/tag",          |call| Box::pin(images::tag(call))).finishes(),
     delete("/images/{name*}",              |call| Box::pin(images::remove(call))).finishes(),
-    get   ("/distribution/{name*}/json",   |call| Box::pin(unsupported::not_built(call))).since(1, 30),
+    get   ("/distribution/{name*}/json",   |call| Box::pin(distribution::inspect(call))).since(1, 30),
 
     // Build
     post  ("/build",                  |call| Box::pin(unsupported::not_built(call))),

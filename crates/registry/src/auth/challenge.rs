@@ -66,11 +66,11 @@ impl Challenge {
     }
 
     /// The scopes asked for and the one we need, sorted, each once.
-    pub(crate) fn scopes_with(&self, needed: Option<&str>) -> Vec<String> {
+    pub(crate) fn scopes_with(&self, needed: &[String]) -> Vec<String> {
         let asked = self.parameter("scope").unwrap_or_default();
         let mut scopes: Vec<_> = asked
             .split(' ')
-            .chain(needed)
+            .chain(needed.iter().map(String::as_str))
             .filter(|scope| !scope.is_empty())
             .map(str::to_owned)
             .collect();
@@ -123,10 +123,13 @@ mod tests {
         assert_eq!(parsed[0].service(), "registry.docker.io");
         assert_eq!(parsed[0].error(), Some("insufficient_scope"));
         assert_eq!(
-            parsed[0].scopes_with(Some("repository:library/x:pull")),
+            parsed[0].scopes_with(&["repository:library/x:pull".to_owned()]),
             ["repository:library/x:pull"]
         );
-        assert_eq!(parsed[0].scopes_with(Some("a:b:c")), ["a:b:c", "repository:library/x:pull"]);
+        assert_eq!(
+            parsed[0].scopes_with(&["a:b:c".to_owned()]),
+            ["a:b:c", "repository:library/x:pull"]
+        );
 
         let two = Challenge::parse_all(
             r#"Basic realm="a \"quoted\" realm", Bearer realm=https://t/x , service=s"#,

@@ -168,7 +168,8 @@ fn own_settings(mut host: HostConfig, settings: HostSettings, folder: &Path) -> 
         let has = |name: &str| {
             capabilities.iter().any(|capability| capability.eq_ignore_ascii_case(name))
         };
-        host.capabilities = Capabilities { pull: has("pull"), resolve: has("resolve") };
+        host.capabilities =
+            Capabilities { pull: has("pull"), resolve: has("resolve"), push: has("push") };
     }
     let authorities = settings.ca.map(OneOrMany::into_vec).unwrap_or_default();
     host.tls.ca.extend(authorities.into_iter().map(|file| folder.join(file)));

@@ -1,14 +1,15 @@
 //! Ways to a host: TCP, proxies, tunnels, TLS; and the connection at their end.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -17,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+use super::payload::Outgoing;
 use crate::error::Interruption;
 use crate::proxy::Proxy;
 use crate::tls::{Handshake, Trust};
@@ -25,6 +27,8 @@ use crate::{Error, Proxies, Secret};
 
 /// The head of an answer, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
+/// How long an address of a name is waited for before the next one is tried beside it (RFC 8305 §5).
+const HEAD_START: Duration = Duration::from_millis(300);
 /// The head of a proxy's answer to CONNECT, in bytes.
 const MAX_PROXY_HEAD: usize = 8 * 1024;
 
@@ -62,7 +66,7 @@ impl Route {
 /// An open connection. It works only while somebody polls it.
 pub(crate) struct Connection {
     route: Route,
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Outgoing>,
     /// Resolves when the connection is closed.
     driver: Driver,
     closed: bool,
@@ -179,7 +183,8 @@ impl Dialer {
 async fn dial(url: &Url, port: u16, limit: Duration) -> Result<TcpStream, Error> {
     let shown = format!("{}:{port}", url.host);
     let connect = async {
-        let stream = TcpStream::connect((url.dial_host(), port)).await?;
+        let addresses = tokio::net::lookup_host((url.dial_host(), port)).await?;
+        let stream = connect_any(addresses.collect()).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     };
@@ -187,6 +192,47 @@ async fn dial(url: &Url, port: u16, limit: Duration) -> Result<TcpStream, Error>
         connect.await.map_err(|source| Error::Unreachable { host: shown.clone(), source })
     })
     .await
+}
+
+/// Connects to the first of the addresses that answers. One that is silent does not hold up the next for long (RFC 8305).
+async fn connect_any(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
+    let mut waiting = interleaved(addresses).into_iter().peekable();
+    let mut attempts = FuturesUnordered::new();
+    let mut failed = None;
+    loop {
+        attempts.extend(waiting.next().map(TcpStream::connect));
+        let outcome = match waiting.peek() {
+            None => attempts.next().await,
+            Some(_) => match timeout(HEAD_START, attempts.next()).await {
+                Ok(outcome) => outcome,
+                Err(_) => continue,
+            },
+        };
+        match outcome {
+            Some(Ok(stream)) => return Ok(stream),
+            Some(Err(error)) => failed = Some(error),
+            None => {
+                let nowhere = || std::io::Error::other("the name has no address");
+                return Err(failed.unwrap_or_else(nowhere));
+            }
+        }
+    }
+}
+
+/// The addresses as they came, but one kind after the other: a machine with half of a way to IPv6 is common.
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, others): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let (one, other) = (preferred.next(), others.next());
+        if one.is_none() && other.is_none() {
+            return ordered;
+        }
+        ordered.extend(one.into_iter().chain(other));
+    }
 }
 
 /// Gives up after `limit` as if the host could not be reached.
@@ -279,7 +325,7 @@ impl Connection {
     /// Sends a request and waits for the head of the answer.
     pub(crate) async fn send(
         &mut self,
-        message: Request<Full<Bytes>>,
+        message: Request<Outgoing>,
     ) -> hyper::Result<Response<Incoming>> {
         let mut answer = std::pin::pin!(self.sender.send_request(message));
         let (driver, closed) = (&mut self.driver, &mut self.closed);
@@ -316,6 +362,31 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::tls::TlsSettings;
+
+    #[test]
+    fn kinds_of_addresses_take_turns() {
+        let addresses = |text: &str| -> Vec<SocketAddr> {
+            text.split(' ').map(|address| address.parse().unwrap()).collect()
+        };
+        let given = addresses("[::1]:1 [::2]:1 [::3]:1 1.1.1.1:1 2.2.2.2:1");
+        let ordered = addresses("[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1");
+        assert_eq!(interleaved(given), ordered);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_beside_a_dead_one() {
+        let alive = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Nobody is there, and nobody says so (RFC 5737).
+        let silent: SocketAddr = "192.0.2.1:9".parse().unwrap();
+        let good = alive.local_addr().unwrap();
+        for addresses in [vec![silent, good], vec![refused, good], vec![good]] {
+            let connected = connect_any(addresses).await.unwrap();
+            assert_eq!(connected.peer_addr().unwrap(), good);
+        }
+        assert!(connect_any(vec![refused]).await.is_err());
+        assert!(connect_any(Vec::new()).await.is_err());
+    }
 
     #[test]
     fn a_plain_registry_leaves_tls_to_where_it_sends_us() {

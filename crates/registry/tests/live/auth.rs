@@ -113,7 +113,7 @@ async fn an_identity_token_is_exchanged_and_a_registry_token_used() {
     });
     let image = server.image("app");
     let resolve = |credentials| async {
-        let access = Access { credentials: Some(credentials), headers: Vec::new() };
+        let access = Access { credentials: Some(credentials), ..Access::default() };
         registry().repository(&image, access).await.unwrap().resolve().await
     };
     resolve(Credentials { identity_token: Secret::new("keep"), ..Credentials::default() })
@@ -171,6 +171,7 @@ async fn a_redirect_does_not_carry_credentials_away() {
     let access = Access {
         credentials: Some(login("ann", "secret")),
         headers: vec![("X-Meta-Team".into(), "a".into())],
+        ..Access::default()
     };
     let repository = registry().repository(&image, access).await.unwrap();
     let blob = repository.blob(&digest(b"hello"), 5, 2).await.unwrap();

@@ -75,7 +75,7 @@ async fn a_password_opens_the_door() {
         ..login("ann", "secret")
     };
     let repository = registry()
-        .repository(&image, Access { credentials: Some(elsewhere), headers: Vec::new() })
+        .repository(&image, Access { credentials: Some(elsewhere), ..Access::default() })
         .await
         .unwrap();
     assert!(

@@ -30,7 +30,7 @@ async fn a_mirror_is_asked_first_and_told_for_whom() {
     );
     write_hosts(root.path(), "r.example", &text);
     let image = "r.example/team/app:1".parse().unwrap();
-    let access = Access { credentials: Some(login("ann", "secret")), headers: Vec::new() };
+    let access = Access { credentials: Some(login("ann", "secret")), ..Access::default() };
     let repository = with_hosts(root.path()).repository(&image, access).await.unwrap();
     repository.resolve().await.unwrap();
     let blob = repository.blob(&digest(b"hello"), 5, 0).await.unwrap();

@@ -41,10 +41,12 @@ impl Message {
             let (name, value) = line.split_once(':').unwrap_or((&line, ""));
             message.headers.push((name.to_lowercase(), value.trim().to_owned()));
         }
-        let length =
-            message.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        message.body = vec![0; length];
-        from.read_exact(&mut message.body)?;
+        let length = message
+            .header("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0_u64);
+        // What is cut off is kept as far as it came.
+        from.take(length).read_to_end(&mut message.body)?;
         Ok(Some(message))
     }
 }

@@ -24,6 +24,8 @@ enum Fate {
     Whole,
     /// The connection ends after so many bytes of it.
     CutAfter(usize),
+    /// The connection ends without an answer.
+    Silence,
     /// Nothing more comes after so many bytes of it, and the connection stays.
     StallAfter(usize),
 }
@@ -46,6 +48,11 @@ impl Reply {
     pub(crate) fn stall_after(mut self, bytes: usize) -> Self {
         self.fate = Fate::StallAfter(bytes);
         self
+    }
+
+    /// No answer at all.
+    pub(crate) fn none() -> Self {
+        Self { fate: Fate::Silence, ..Self::default() }
     }
 
     /// The part of `whole` that a request asks for.
@@ -151,6 +158,9 @@ fn serve(stream: &TcpStream, script: &Script, shared: &Shared) {
 
 /// Whether the connection goes on.
 fn answer(mut stream: &TcpStream, request: &Message, reply: &Reply) -> bool {
+    if matches!(reply.fate, Fate::Silence) {
+        return false;
+    }
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| name == "content-length") {
         head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
@@ -159,7 +169,7 @@ fn answer(mut stream: &TcpStream, request: &Message, reply: &Reply) -> bool {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let sent = match reply.fate {
-        Fate::Whole => &reply.body[..],
+        Fate::Whole | Fate::Silence => &reply.body[..],
         Fate::CutAfter(bytes) | Fate::StallAfter(bytes) => &reply.body[..bytes],
     };
     let body = if request.method() == "HEAD" { &[] } else { sent };

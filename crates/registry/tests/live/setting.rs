@@ -46,7 +46,7 @@ pub(crate) async fn with_password(image: &ImageRef, username: &str, password: &s
     registry()
         .repository(
             image,
-            Access { credentials: Some(login(username, password)), headers: Vec::new() },
+            Access { credentials: Some(login(username, password)), ..Access::default() },
         )
         .await
         .unwrap()

@@ -1,26 +1,23 @@
 //! The layers of one image: downloaded a few at a time, unpacked in order while others still load.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use containerd::Labels;
 use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Job;
 use crate::images::PullStatus;
 use crate::images::documents::{Config, Manifest};
 use crate::images::fetch::Fetched;
-use crate::images::progress::Progress;
+use crate::images::progress::{Progress, Throttle};
 use crate::images::unpack::{LayerStep, Unpacker, steps};
 use crate::{Error, Result};
 
 /// Layers of one image that load at once (dockerd's `max-concurrent-downloads`).
 const AT_ONCE: usize = 3;
-/// The shortest time between two counts of one layer.
-const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// One layer on its way.
 struct Arriving<'a> {
@@ -166,27 +163,23 @@ struct Counter<'a> {
     progress: &'a Progress,
     id: &'a str,
     total: u64,
-    last: Mutex<Option<Instant>>,
+    throttle: Throttle,
 }
 
 impl<'a> Counter<'a> {
     fn new(progress: &'a Progress, layer: &Arriving<'a>) -> Self {
-        Self { progress, id: layer.id, total: layer.step.layer.size, last: Mutex::new(None) }
+        Self { progress, id: layer.id, total: layer.step.layer.size, throttle: Throttle::default() }
     }
 
     fn count(&self, current: u64) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if last.is_some_and(|last| now - last < COUNT_EVERY) {
-            return;
+        if self.throttle.is_due() {
+            self.progress.count(self.id, PullStatus::Downloading { current, total: self.total });
         }
-        *last = Some(now);
-        self.progress.count(self.id, PullStatus::Downloading { current, total: self.total });
     }
 }
 
 /// The twelve digits by which people know a digest.
-fn short(digest: &str) -> &str {
+pub(in crate::images) fn short(digest: &str) -> &str {
     let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
     hex.get(..12).unwrap_or(hex)
 }

@@ -106,6 +106,11 @@ pub(in crate::api) fn pull_platform(version: ApiVersion, query: &Query) -> &str 
     if version < v(32) { "" } else { query.text("platform") }
 }
 
+/// The platform to push; older clients sent one that meant nothing.
+pub(in crate::api) fn push_platform(version: ApiVersion, query: &Query) -> &str {
+    if version < v(46) { "" } else { query.text("platform") }
+}
+
 /// The platform of a new container; honoured from 1.41 on.
 pub(in crate::api) fn create_platform(version: ApiVersion, query: &Query) -> &str {
     if version < v(41) { "" } else { query.text("platform") }

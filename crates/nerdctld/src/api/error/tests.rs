@@ -331,6 +331,9 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             404,
             "no matching manifest for linux/arm64/v8 in the manifest list entries: no match for platform in manifest: not found",
         ),
+        (Error::NoSuchTag(text("x:1")), 404, "tag does not exist: x:1"),
+        (Error::NoTagsToPush(text("x")), 404, "An image does not exist locally with the tag: x"),
+        (Error::ContentMissing(text("sha256:ab")), 404, "content digest sha256:ab: not found"),
         (
             Error::Unauthorized(text("unauthorized: incorrect username or password")),
             401,

@@ -42,7 +42,7 @@ fn pull_request(call: &Call) -> Result<PullRequest, ApiError> {
 }
 
 /// Name and tag, which may be a digest. Without both it means all tags; old clients then leave a colon at the end.
-fn reference(from: &str, tag: &str) -> Result<ImageRef, Refusal> {
+pub(super) fn reference(from: &str, tag: &str) -> Result<ImageRef, Refusal> {
     let image: ImageRef = parse(from.strip_suffix(':').unwrap_or(from))?;
     if tag.is_empty() {
         return Ok(image);
@@ -58,7 +58,7 @@ fn parse<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, 
 }
 
 /// `X-Meta-*`, for the registry.
-fn meta_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn meta_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let meta = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-meta-"));
     meta.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
@@ -70,11 +70,18 @@ fn lines(event: engine::Result<PullEvent>) -> Bytes {
         Ok(event) => messages(event),
         Err(error) => vec![ProgressMessage::failure(error.message(), 0)],
     };
-    messages
-        .iter()
-        .flat_map(|message| message.to_line().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .into()
+    lines_of(&messages)
+}
+
+/// Messages as they go over the wire.
+pub(super) fn lines_of(messages: &[ProgressMessage]) -> Bytes {
+    let lines = messages.iter().flat_map(|message| message.to_line().unwrap_or_default());
+    lines.collect::<Vec<_>>().into()
+}
+
+/// A number of ours as Go's JSON has it.
+pub(super) fn number(given: u64) -> i64 {
+    i64::try_from(given).unwrap_or(i64::MAX)
 }
 
 fn messages(event: PullEvent) -> Vec<ProgressMessage> {
@@ -98,7 +105,6 @@ fn messages(event: PullEvent) -> Vec<ProgressMessage> {
 
 /// Empty for what has no numbers.
 fn detail(status: PullStatus) -> ProgressDetail {
-    let number = |given: u64| i64::try_from(given).unwrap_or(i64::MAX);
     match status {
         PullStatus::Downloading { current, total } => ProgressDetail {
             current: number(current),
