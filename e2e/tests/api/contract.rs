@@ -444,6 +444,14 @@ const IMAGES: &[Row] = &[
             "failed to resolve reference \"docker.io/library/busybox:nobody-has-this\": docker.io/library/busybox:nobody-has-this: not found",
         )
     }),
+    ("NoSuchTag", |rig| {
+        let answer = rig.host()?.api().post("/images/nobody-has-this/push?tag=one")?;
+        told(&answer, 200, "tag does not exist: nobody-has-this:one")
+    }),
+    ("NoTagsToPush", |rig| {
+        let answer = rig.host()?.api().post("/images/nobody-has-this/push")?;
+        told(&answer, 200, "An image does not exist locally with the tag: nobody-has-this")
+    }),
     ("ImageInUse", |rig| {
         let container = sleeper(rig)?;
         // Which container it names, and which of Docker's two sentences it is, depends on what else uses the image.
@@ -787,6 +795,7 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("NoInit", "machines that run these tests have one: engine/oci/init.rs"),
     ("CannotOverwrite", "archive.rs has both, with the archives it takes"),
     ("NotPropagated", "mounts.rs: whether the host's mounts are shared is not the test's to say"),
+    ("ContentMissing", "push.rs takes a layer out of containerd's store"),
     ("EmptyContainerRef", "no route has an empty segment"),
 ];
 

@@ -8,6 +8,7 @@
 //! | `versions` | differences between API versions that no other group looks at |
 //! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
+//! | `push` | push, and what a registry has under a name |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `contract` | every error of the engine over HTTP: text and status |
@@ -59,6 +60,7 @@ mod logs;
 mod mounts;
 mod networks;
 mod ports;
+mod push;
 mod recovery;
 mod refused;
 mod resilience;
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         rig::TESTS,
         system::TESTS,
         images::TESTS,
+        push::TESTS,
         versions::TESTS,
         shapes::TESTS,
         create::TESTS,

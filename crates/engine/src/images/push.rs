@@ -14,6 +14,7 @@ use names::{ImageRef, Platform};
 use registry::{Purpose, Repository};
 
 use self::plan::Plan;
+use super::documents::Kind;
 use super::lease::WorkLease;
 use super::naming::reference_of;
 use super::progress::{self, Progress, Push};
@@ -158,6 +159,9 @@ impl Job<'_> {
         let Err(Error::ContentMissing(missing)) = whole else {
             return whole.map(|plan| (self.original.clone(), plan));
         };
+        if Kind::of(&self.original.media_type) != Kind::Index {
+            return Err(Error::ContentMissing(missing));
+        }
         let target = self.engine.platform_to_push(&self.original, None).await?;
         let target = target.ok_or_else(|| self.no_platform(None))?;
         if target == self.original {
