@@ -14,11 +14,11 @@
 //! | `pipe.rs` | between threads that wait for disks and tasks that wait for clients |
 
 pub(crate) mod compression;
-mod header;
+pub(crate) mod header;
 pub(crate) mod mounts;
 pub(crate) mod pack;
 pub(crate) mod pipe;
-mod reader;
+pub(crate) mod reader;
 mod sparse;
 pub(crate) mod tree;
 pub(crate) mod unpack;

@@ -16,6 +16,7 @@
 //! | `live` | stats, top, changes; pause, rename, prune |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
+//! | `store` | images saved, loaded, imported, pruned; archives that lie; what Kubernetes runs stays |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
@@ -68,6 +69,7 @@ mod restart;
 mod rig;
 mod shapes;
 mod startup;
+mod store;
 mod system;
 mod unsupported;
 mod versions;
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         archive::TESTS,
         mounts::TESTS,
         commit::TESTS,
+        store::TESTS,
         exec::TESTS,
         websocket::TESTS,
         lists::TESTS,

@@ -13,29 +13,29 @@ const BLOCK: usize = 512;
 
 /// One entry's description.
 #[derive(Clone, Debug)]
-pub(super) struct Description<'a> {
+pub(crate) struct Description<'a> {
     /// Directories end in a slash.
-    pub(super) name: &'a [u8],
-    pub(super) kind: EntryType,
+    pub(crate) name: &'a [u8],
+    pub(crate) kind: EntryType,
     /// Target of a link.
-    pub(super) link: &'a [u8],
+    pub(crate) link: &'a [u8],
     /// Permissions with setuid, setgid and sticky.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Bytes of content.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Seconds since 1970.
-    pub(super) modified: i64,
+    pub(crate) modified: i64,
     /// Major and minor number.
-    pub(super) device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// Extended attributes.
-    pub(super) attributes: &'a [(Vec<u8>, Vec<u8>)],
+    pub(crate) attributes: &'a [(Vec<u8>, Vec<u8>)],
 }
 
 impl Description<'_> {
     /// Writes the header, and before it one with all that does not fit.
-    pub(super) fn write(&self, output: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, output: &mut impl Write) -> io::Result<()> {
         let records = self.records();
         if !records.is_empty() {
             let mut header = Header::new_ustar();
@@ -122,7 +122,7 @@ fn push(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 }
 
 /// Zeros up to the next block.
-pub(super) fn pad(output: &mut impl Write, size: u64) -> io::Result<()> {
+pub(crate) fn pad(output: &mut impl Write, size: u64) -> io::Result<()> {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
     if over == 0 {
         return Ok(());
@@ -131,7 +131,7 @@ pub(super) fn pad(output: &mut impl Write, size: u64) -> io::Result<()> {
 }
 
 /// The end of an archive.
-pub(super) fn end(output: &mut impl Write) -> io::Result<()> {
+pub(crate) fn end(output: &mut impl Write) -> io::Result<()> {
     output.write_all(&[0; 2 * BLOCK])
 }
 

@@ -45,10 +45,10 @@ pub(super) type Record = (Vec<u8>, Vec<u8>);
 
 /// One entry; its content is read through the [`TarReader`].
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) kind: EntryType,
+pub(crate) struct Entry {
+    pub(crate) name: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: EntryType,
     /// Permissions with setuid, setgid and sticky.
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -58,12 +58,12 @@ pub(super) struct Entry {
     pub(super) device: (u32, u32),
     pub(super) attributes: Vec<Record>,
     /// Size of a sparse file, and where its content goes.
-    pub(super) sparse: Option<(u64, Vec<Segment>)>,
+    pub(crate) sparse: Option<(u64, Vec<Segment>)>,
 }
 
 /// Reads entries one after the other; in between it reads the content of the last one.
 #[derive(Debug)]
-pub(super) struct TarReader<R> {
+pub(crate) struct TarReader<R> {
     input: R,
     /// Content that has not been read.
     left: u64,
@@ -80,12 +80,12 @@ pub(super) struct Said {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0 }
     }
 
     /// The next entry; what is left of the last one's content is passed over.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, ReadError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, ReadError> {
         let mut said = Said::default();
         loop {
             self.skip_content()?;
@@ -108,8 +108,13 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Bytes of the last entry's content that were not read.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Reads what comes after the end, as far as it is padding, so that the sender is not cut off.
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let _ = io::copy(&mut (&mut self.input).take(MAX_SPECIAL), &mut io::sink());
     }
 

@@ -15,7 +15,7 @@ const BLOCK: usize = 512;
 
 /// A piece of content between holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     pub(super) offset: u64,
     pub(super) length: u64,
 }

@@ -22,6 +22,8 @@ const MAX_DEPTH: usize = 4;
 /// One image: everything under one target digest.
 #[derive(Debug)]
 pub(crate) struct ImageFacts {
+    /// Digest and bytes of the indexes that are here.
+    pub(crate) indexes: Vec<(String, u64)>,
     pub(crate) manifests: Vec<ManifestFacts>,
 }
 
@@ -36,8 +38,8 @@ pub(crate) struct ManifestFacts {
     /// The config, if it is here.
     pub(crate) config: Option<Arc<Config>>,
     pub(crate) config_digest: String,
-    /// Bytes of manifest, config and layers that are here.
-    pub(crate) content_size: u64,
+    /// Digest and bytes of manifest, config and layers that are here, each once.
+    pub(crate) blobs: Vec<(String, u64)>,
     /// Bytes of the unpacked layers; 0 if the image is not unpacked.
     pub(crate) unpacked_size: u64,
 }
@@ -81,7 +83,12 @@ fn fit(manifest: &ManifestFacts, wanted: &Platform) -> usize {
 impl ManifestFacts {
     /// Bytes in all.
     pub(crate) fn size(&self) -> u64 {
-        self.content_size.saturating_add(self.unpacked_size)
+        self.content_size().saturating_add(self.unpacked_size)
+    }
+
+    /// Bytes of all that is here in the content store.
+    pub(crate) fn content_size(&self) -> u64 {
+        self.blobs.iter().map(|(_, size)| *size).fold(0, u64::saturating_add)
     }
 
     /// The index's word, or the config's.
@@ -145,7 +152,7 @@ impl Engine {
     }
 
     async fn facts_of(&self, stock: &Stock, target: &Descriptor) -> Result<ImageFacts> {
-        let mut manifests = Vec::new();
+        let (mut indexes, mut manifests) = (Vec::new(), Vec::new());
         let mut todo = vec![(target.clone(), 0)];
         let mut seen = HashSet::new();
         while let Some((descriptor, depth)) = todo.pop() {
@@ -160,6 +167,7 @@ impl Engine {
             };
             match self.document(&descriptor).await? {
                 Some(Document::Index(index)) if depth < MAX_DEPTH => {
+                    indexes.push((descriptor.digest.clone(), size));
                     // A stack gives them back in the order of the index.
                     todo.extend(
                         index.manifests.iter().rev().map(|entry| (entry.clone(), depth + 1)),
@@ -171,7 +179,7 @@ impl Engine {
                 _ => {}
             }
         }
-        Ok(ImageFacts { manifests })
+        Ok(ImageFacts { indexes, manifests })
     }
 
     async fn manifest_facts(
@@ -182,12 +190,12 @@ impl Engine {
         manifest: &Manifest,
     ) -> Result<ManifestFacts> {
         let mut available = true;
-        let mut content_size = size;
+        let mut blobs = vec![(descriptor.digest.clone(), size)];
         let mut seen = HashSet::new();
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             match self.has_blob(stock, &blob.digest).await? {
                 Some(size) if seen.insert(&blob.digest) => {
-                    content_size = content_size.saturating_add(size);
+                    blobs.push((blob.digest.clone(), size));
                 }
                 Some(_) => {}
                 None => available = false,
@@ -209,7 +217,7 @@ impl Engine {
             available,
             config,
             config_digest: manifest.config.digest.clone(),
-            content_size,
+            blobs,
             unpacked_size,
         })
     }
@@ -329,7 +337,7 @@ fn absent(descriptor: Descriptor) -> ManifestFacts {
         available: false,
         config: None,
         config_digest: String::new(),
-        content_size: 0,
+        blobs: Vec::new(),
         unpacked_size: 0,
     }
 }
@@ -363,7 +371,7 @@ mod tests {
 
     fn best(manifests: Vec<ManifestFacts>, platform: Option<&str>) -> Option<String> {
         let wanted = platform.map(|platform| platform.parse().unwrap());
-        let facts = ImageFacts { manifests };
+        let facts = ImageFacts { indexes: Vec::new(), manifests };
         facts.best(wanted.as_ref()).map(|manifest| manifest.descriptor.digest.clone())
     }
 

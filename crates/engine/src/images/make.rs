@@ -123,7 +123,8 @@ impl Engine {
             .ok_or_else(|| Error::BadContent(format!("layer {} has no diffID", layer.digest)))
     }
 
-    async fn write_document(
+    /// Stores a document with labels that keep alive what it refers to.
+    pub(super) async fn write_document(
         &self,
         lease: &WorkLease,
         (descriptor, bytes): &(Descriptor, Vec<u8>),
@@ -235,16 +236,23 @@ fn manifest(config: &Descriptor, layers: &[Descriptor]) -> Value {
     })
 }
 
-fn descriptor(of: &Descriptor) -> Value {
+/// As it stands in documents.
+pub(super) fn descriptor(of: &Descriptor) -> Value {
     let mut value = json!({"mediaType": of.media_type, "digest": of.digest, "size": of.size});
     if !of.annotations.is_empty() {
         value["annotations"] = json!(of.annotations);
+    }
+    if let Some(platform) = &of.platform {
+        value["platform"] = json!({"os": platform.os(), "architecture": platform.architecture()});
+        if let Some(variant) = platform.variant() {
+            value["platform"]["variant"] = variant.into();
+        }
     }
     value
 }
 
 /// A document's bytes, with the descriptor that names them.
-fn document(value: &Value, media_type: &str) -> (Descriptor, Vec<u8>) {
+pub(super) fn document(value: &Value, media_type: &str) -> (Descriptor, Vec<u8>) {
     let bytes = value.to_string().into_bytes();
     let descriptor = Descriptor {
         media_type: media_type.to_owned(),

@@ -282,14 +282,14 @@ pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
 
 /// What keeps the children of an index alive: all of them, also those that are not here (containerd
 /// `images/handlers.go`, `SetChildrenMappedLabels`).
-fn index_labels(index: &Index) -> Labels {
+pub(super) fn index_labels(index: &Index) -> Labels {
     let labels = index.manifests.iter().enumerate();
     labels
         .map(|(n, entry)| (format!("containerd.io/gc.ref.content.m.{n}"), entry.digest.clone()))
         .collect()
 }
 
-fn manifest_labels(manifest: &Manifest) -> Labels {
+pub(super) fn manifest_labels(manifest: &Manifest) -> Labels {
     let layers = manifest.layers.iter().enumerate();
     let mut labels: Labels = layers
         .map(|(n, layer)| (format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.clone()))

@@ -167,7 +167,13 @@ impl Engine {
         }
     }
 
-    async fn unpack_all(&self, lease: &WorkLease, image: &Runnable, top: &str) -> Result<()> {
+    /// Unpacks all layers of an image, and lets its config keep them.
+    pub(super) async fn unpack_all(
+        &self,
+        lease: &WorkLease,
+        image: &Runnable,
+        top: &str,
+    ) -> Result<()> {
         let unpacker = Unpacker::new(self, lease);
         for step in steps(&image.manifest.layers, &image.config.diff_ids, &image.config.chain_ids)?
         {

@@ -1,5 +1,7 @@
-//! `/images`: list, inspect, history, tag, remove. Pulling is in [`transfer`], pushing in [`push`], how an image looks to a client in [`view`].
+//! `/images`: list, inspect, history, tag, remove. Pulling is in [`transfer`], pushing in [`push`], saving and loading in
+//! [`archive`], how an image looks to a client in [`view`].
 
+pub(in crate::api) mod archive;
 pub(in crate::api) mod push;
 pub(in crate::api) mod transfer;
 pub(in crate::api) mod view;

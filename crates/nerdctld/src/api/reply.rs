@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use docker_wire::progress::ProgressMessage;
 use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -105,6 +106,13 @@ impl Reply {
             }
         };
         reply.with(CONTENT_TYPE, JSON)
+    }
+
+    /// 200 with messages of a progress stream that are all there.
+    pub(crate) fn progress(messages: &[ProgressMessage]) -> Self {
+        let lines = messages.iter().flat_map(|message| message.to_line().unwrap_or_default());
+        let lines: Vec<u8> = lines.collect();
+        Self::new(StatusCode::OK, Content::Full(lines.into())).with(CONTENT_TYPE, JSON)
     }
 
     /// Text that is no JSON.

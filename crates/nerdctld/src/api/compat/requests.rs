@@ -174,6 +174,23 @@ pub(in crate::api) fn image_remove_platforms(version: ApiVersion, query: &Query)
     if version < v(50) { Vec::new() } else { query.all("platforms").collect() }
 }
 
+/// `platform` of a save or load, as JSON; honoured from 1.48 on, more than one from 1.52 on.
+///
+/// # Errors
+/// Several of them before.
+pub(in crate::api) fn image_archive_platforms(
+    version: ApiVersion,
+    query: &Query,
+) -> Result<Vec<&str>, Refusal> {
+    let platforms: Vec<&str> =
+        if version < v(48) { Vec::new() } else { query.all("platform").collect() };
+    if version < v(52) && platforms.len() > 1 {
+        let text = "multiple platform parameters are not supported in this API version; use API version 1.52 or later";
+        return Err(Refusal::BadParameter(text.to_owned()));
+    }
+    Ok(platforms)
+}
+
 /// Cluster volumes are new in 1.42.
 pub(in crate::api) fn has_cluster_volumes(version: ApiVersion) -> bool {
     version >= v(42)
