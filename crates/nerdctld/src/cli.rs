@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(clap::Parser, Debug, Default)]
 #[command(name = "nerdctld", version, about, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// Where to listen: unix:///path/to.sock, or fd:// for sockets that systemd opened. Repeatable.
+    /// Where to listen: unix:///path/to.sock, tcp://address:port, or fd:// for sockets that systemd opened. Repeatable.
     #[arg(long = "addr", value_name = "ADDRESS")]
     pub(crate) addr: Vec<String>,
 
@@ -69,6 +69,59 @@ pub(crate) struct Cli {
     /// End after this time without a client (90, 90s, 5m, 1h); for socket activation.
     #[arg(long, value_name = "TIME")]
     pub(crate) idle_exit: Option<String>,
+
+    /// On tcp:// encrypt, with --tlscert and --tlskey.
+    #[arg(long)]
+    pub(crate) tls: bool,
+
+    /// On tcp:// encrypt, and serve only clients with a certificate that --tlscacert has signed.
+    #[arg(long)]
+    pub(crate) tlsverify: bool,
+
+    /// Who signs the clients' certificates [default: ca.pem in $DOCKER_CERT_PATH or ~/.docker].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscacert: Option<PathBuf>,
+
+    /// The daemon's certificate and those between it and a root [default: cert.pem there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlscert: Option<PathBuf>,
+
+    /// The key of that certificate [default: key.pem there].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tlskey: Option<PathBuf>,
+
+    /// Listen on any tcp:// address without asking for certificates: whoever reaches it is root here.
+    #[arg(long)]
+    pub(crate) tcp_insecure: bool,
+
+    /// Something else than the daemon.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What the binary does besides being the daemon, when a person or a program asks for it by name.
+#[derive(clap::Subcommand, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Connect standard input and output to the daemon, for DOCKER_HOST=ssh://…
+    DialStdio,
+    /// The same under the docker CLI's name for it.
+    #[command(subcommand)]
+    System(SystemCommand),
+}
+
+/// Below `system`.
+#[derive(clap::Subcommand, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SystemCommand {
+    /// Connect standard input and output to the daemon, for DOCKER_HOST=ssh://…
+    DialStdio,
+}
+
+impl Cli {
+    /// The address to connect to: the first that is not systemd's.
+    pub(crate) fn dial_address(&self) -> Option<String> {
+        let named = self.addr.iter().find(|address| !address.starts_with("fd://")).cloned();
+        named.or_else(|| self.socket.as_ref().map(|path| format!("unix://{}", path.display())))
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -102,5 +155,15 @@ mod tests {
         assert_eq!(cli.addr, ["unix:///a.sock", "fd://"]);
         assert_eq!(cli.socket, Some(PathBuf::from("/b.sock")));
         assert!(cli.debug);
+        assert_eq!(cli.command, None);
+        assert_eq!(cli.dial_address().as_deref(), Some("unix:///a.sock"));
+    }
+
+    #[test]
+    fn dial_stdio_has_two_names() {
+        let command = |words: &[&str]| Cli::parse_from([&["nerdctld"], words].concat()).command;
+        assert_eq!(command(&["dial-stdio"]), Some(Command::DialStdio));
+        let system = Some(Command::System(SystemCommand::DialStdio));
+        assert_eq!(command(&["--addr", "unix:///a.sock", "system", "dial-stdio"]), system);
     }
 }

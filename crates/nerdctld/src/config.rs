@@ -7,6 +7,7 @@
 //! | Value | Flag | Environment | `nerdctl.toml` | Default |
 //! |---|---|---|---|---|
 //! | listeners | `--addr`, `--socket` | – | – | `/run/nerdctl.sock`, as a user `$XDG_RUNTIME_DIR/nerdctl.sock` |
+//! | TLS of those on TCP | `--tls`, `--tlsverify`, `--tlscacert`, `--tlscert`, `--tlskey`, `--tcp-insecure` | `DOCKER_CERT_PATH` | – | off |
 //! | group | `--group` | – | – | the process's |
 //! | detail | `--debug` | `RUST_LOG` (log filter) | `debug`, `debug_full` | off |
 //! | containerd | `--containerd` | `CONTAINERD_ADDRESS` | `address` | `/run/containerd/containerd.sock` |
@@ -25,6 +26,7 @@
 //! written, because nerdctl itself does not tolerate ours.
 
 mod file;
+mod listen;
 mod mistake;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ use names::Namespace;
 use crate::cli::Cli;
 use crate::managed;
 use file::File;
+pub(crate) use listen::{ListenAddress, TlsFiles};
 pub(crate) use mistake::{Mistake, Mistakes};
 
 /// Where nerdctl looks for CNI plugins, in its order (nerdctl `pkg/defaults/cni_linux.go`).
@@ -50,15 +53,6 @@ const CNI_PLUGIN_FOLDERS: &[&str] = &[
 const DEFAULT_CONTAINERD: &str = "/run/containerd/containerd.sock";
 const DEFAULT_KEEP_STOPPED: usize = 10;
 const CGROUP_MANAGERS: &[&str] = &["systemd", "cgroupfs", "none"];
-
-/// Where clients come in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ListenAddress {
-    /// A Unix socket that we make.
-    Unix(PathBuf),
-    /// Sockets that systemd made: all of them, or the one with this number (3 is the first).
-    Inherited(Option<usize>),
-}
 
 /// Which containerd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +89,8 @@ pub(crate) struct Proxies {
 pub(crate) struct Config {
     /// Listeners; never empty.
     pub(crate) listen: Vec<ListenAddress>,
+    /// Certificates for those on TCP, where they are encrypted.
+    pub(crate) tls: Option<TlsFiles>,
     /// Group id for Unix sockets that we make.
     pub(crate) group: Option<u32>,
     /// Log in detail.
@@ -270,6 +266,7 @@ impl Reader<'_> {
         let run_dir = run_base.as_ref().map(|base| base.join("nerdctld"));
         let containerd = self.containerd(data_root.as_deref(), run_dir.as_deref());
         let listen = self.listeners(run_base.as_deref());
+        let tls = self.tls();
         let group = self.group();
         let namespace = self.namespace();
         let snapshotter = self.snapshotter();
@@ -279,6 +276,7 @@ impl Reader<'_> {
         let idle_exit = self.idle_exit();
         Some(Config {
             listen,
+            tls,
             group,
             debug: self.cli.debug || self.file.debug || self.file.debug_full,
             log_filter: self.variable("RUST_LOG"),
@@ -361,37 +359,6 @@ impl Reader<'_> {
             return None;
         }
         Some(ContainerdChoice::At(PathBuf::from(path)))
-    }
-
-    fn listeners(&mut self, run_base: Option<&Path>) -> Vec<ListenAddress> {
-        let mut listen = Vec::new();
-        for text in &self.cli.addr {
-            match parse_listener(text) {
-                Ok(address) => listen.push(address),
-                Err(reason) => {
-                    self.mistakes.push(Mistake::Listen {
-                        origin: "--addr",
-                        value: text.clone(),
-                        reason,
-                    });
-                }
-            }
-        }
-        if let Some(path) = &self.cli.socket {
-            if path.is_absolute() {
-                listen.push(ListenAddress::Unix(path.clone()));
-            } else {
-                self.mistakes.push(Mistake::RelativePath {
-                    origin: "--socket".to_owned(),
-                    value: path.display().to_string(),
-                });
-            }
-        }
-        let nothing_asked = self.cli.addr.is_empty() && self.cli.socket.is_none();
-        if let (true, Some(base)) = (nothing_asked, run_base) {
-            listen.push(ListenAddress::Unix(base.join("nerdctl.sock")));
-        }
-        listen
     }
 
     fn group(&mut self) -> Option<u32> {
@@ -506,28 +473,6 @@ impl Reader<'_> {
         }
         time
     }
-}
-
-fn parse_listener(text: &str) -> Result<ListenAddress, &'static str> {
-    if let Some(path) = text.strip_prefix("unix://") {
-        if !path.starts_with('/') {
-            return Err("a Unix socket needs an absolute path: unix:///path/to.sock");
-        }
-        return Ok(ListenAddress::Unix(PathBuf::from(path)));
-    }
-    if let Some(which) = text.strip_prefix("fd://") {
-        return match which {
-            "" | "*" => Ok(ListenAddress::Inherited(None)),
-            number => match number.parse() {
-                Ok(number) if number >= 3 => Ok(ListenAddress::Inherited(Some(number))),
-                _ => Err("fd:// takes all sockets of systemd, fd://3 the first of them"),
-            },
-        };
-    }
-    if text.starts_with("tcp://") {
-        return Err("nerdctld does not listen on TCP yet; use unix:///path/to.sock or fd://");
-    }
-    Err("write unix:///path/to.sock or fd://")
 }
 
 /// `http://user:secret@proxy` becomes `http://xxxxx:xxxxx@proxy` (moby `daemon/config`, `MaskCredentials`).

@@ -159,13 +159,15 @@ impl Server {
                 &listener.name,
                 &self.connections,
                 &self.stop,
-                |stream, entered| {
+                |accepted, entered| {
                     let (api, stop) = (self.api.clone(), self.stop.clone());
                     async move {
                         let respond = move |request, handle: Arc<connection::Handle>| {
                             api.clone().respond(request, handle)
                         };
-                        connection::serve(stream, entered.crowded(), stop, respond).await;
+                        if let Some(stream) = accepted.open().await {
+                            connection::serve(stream, entered.crowded(), stop, respond).await;
+                        }
                         drop(entered);
                     }
                 },

@@ -7,21 +7,27 @@
 //! descriptors are gone all the same, accepting pauses and goes on; the loop never ends by itself.
 
 pub(crate) mod inherited;
+mod stream;
+mod tcp;
+mod tls;
 pub(crate) mod unix;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ListenAddress};
+pub(crate) use stream::{Accepted, Stream};
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,6 +66,18 @@ pub(crate) enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// An address of the network that is taken, or not ours.
+    #[error("cannot listen on tcp://{address}")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's words.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificates that do not work.
+    #[error("TLS cannot be served")]
+    Tls(#[from] tls::TlsError),
     /// `fd://` without systemd (moby `daemon/listeners/listeners_linux.go`).
     #[error("no sockets found via socket activation: make sure the service was started by systemd")]
     NothingInherited,
@@ -82,12 +100,43 @@ pub(crate) enum ListenError {
     },
 }
 
+/// A listening socket.
+pub(crate) enum Socket {
+    /// Of this machine.
+    Unix(UnixListener),
+    /// Of the network.
+    Tcp {
+        /// The socket.
+        listener: TcpListener,
+        /// How its connections are encrypted, if they are.
+        tls: Option<TlsAcceptor>,
+    },
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Open(Stream::Unix(stream)))
+            }
+            Self::Tcp { listener, tls } => {
+                let (stream, peer) = listener.accept().await?;
+                tcp::prepare(&stream);
+                Ok(match tls {
+                    None => Accepted::Open(Stream::Tcp(stream)),
+                    Some(acceptor) => Accepted::Handshake(acceptor.clone(), stream, peer),
+                })
+            }
+        }
+    }
+}
+
 /// A socket that is ready to accept.
-#[derive(Debug)]
 pub(crate) struct Listener {
     /// The socket.
-    pub(crate) socket: UnixListener,
-    /// For the log: the path, or `fd://3`.
+    pub(crate) socket: Socket,
+    /// For the log: the path, the address, or `fd://3`.
     pub(crate) name: String,
     /// Our own socket file, to be removed at the end.
     pub(crate) _file: Option<unix::SocketFile>,
@@ -99,10 +148,17 @@ pub(crate) struct Listener {
 /// The first that cannot be opened; those opened before are closed and their files removed.
 pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let mut inherited = inherited::Inherited::from_environment();
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let mut listeners = Vec::new();
     for address in &config.listen {
         match address {
             ListenAddress::Unix(path) => listeners.push(unix::bind(path, config.group)?),
+            ListenAddress::Tcp(address) => {
+                if config.tls.as_ref().is_none_or(|files| files.clients.is_none()) {
+                    tracing::warn!(%address, "whoever can connect to this address is root on this host");
+                }
+                listeners.push(tcp::bind(*address, tls.clone())?);
+            }
             ListenAddress::Inherited(number) => listeners.extend(inherited.take(*number)?),
         }
     }
@@ -198,13 +254,13 @@ impl Drop for Entered {
 ///
 /// `serve` drives one connection to its end.
 pub(crate) async fn accept<F, Fut>(
-    socket: &UnixListener,
+    socket: &Socket,
     name: &str,
     connections: &Connections,
     stop: &CancellationToken,
     serve: F,
 ) where
-    F: Fn(UnixStream, Entered) -> Fut,
+    F: Fn(Accepted, Entered) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -214,8 +270,8 @@ pub(crate) async fn accept<F, Fut>(
         };
         match accepted {
             // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
-            Ok((stream, _)) => {
-                connections.0.tracker.spawn(serve(stream, connections.enter()));
+            Ok(accepted) => {
+                connections.0.tracker.spawn(serve(accepted, connections.enter()));
             }
             // The client left between connect and accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -5,6 +5,7 @@
 //! | `nerdctld oci-hook …` | attach or detach one container's networks | runc, from the OCI spec |
 //! | `nerdctld io-monitor …`, or the key of a `binary://` log URI | own one container's output | our daemon, containerd's shim |
 //! | `nerdctld detach …` | become a program in a session of its own | our daemon |
+//! | `nerdctld [system] dial-stdio` | connect standard input and output to the daemon | the docker CLI, over ssh |
 //! | `nerdctld [FLAGS]` | the daemon | people, systemd |
 //!
 //! The first three are found in container records for years or started for every container, so they are recognised before
@@ -15,6 +16,7 @@ mod cli;
 mod config;
 mod connection;
 mod daemon;
+mod dial_stdio;
 mod helper;
 mod listen;
 mod logging;
@@ -22,12 +24,14 @@ mod managed;
 mod oci_hook;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::Cli;
+use cli::{Cli, Command, SystemCommand};
 use config::Config;
+use dial_stdio::Target;
 
 /// The daemon could not start, or failed.
 const FAILED: u8 = 1;
@@ -40,12 +44,25 @@ fn main() -> ExitCode {
     match args.get(1).and_then(|mode| mode.to_str()) {
         Some(oci_hook::MODE) => oci_hook::run(&args),
         Some(managed::DETACH) => complain(&managed::detach(&args[2..])),
-        _ => run_daemon().unwrap_or_else(|error| complain(&error)),
+        _ => run_mode(&Cli::parse()).unwrap_or_else(|error| complain(&error)),
     }
 }
 
-fn run_daemon() -> anyhow::Result<ExitCode> {
-    let config = Config::load(&Cli::parse())?;
+fn run_mode(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        None => run_daemon(cli),
+        Some(Command::DialStdio | Command::System(SystemCommand::DialStdio)) => {
+            let address = cli.dial_address();
+            let variable = |name: &str| std::env::var(name).ok();
+            let target = Target::choose(address.as_deref(), &variable, &Path::exists)?;
+            dial_stdio::run(&target)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn run_daemon(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::load(cli)?;
     logging::start(&config)?;
     daemon::run(&config)?;
     Ok(ExitCode::SUCCESS)

@@ -65,6 +65,11 @@ pub(crate) enum Mistake {
         "XDG_RUNTIME_DIR is not set, so there is no place for a user's sockets: set it, or run as root"
     )]
     NoRuntimeDir,
+    /// Certificates are given, and nothing would use them.
+    #[error(
+        "--tlscacert, --tlscert and --tlskey need --tlsverify (or --tls, which asks clients for nothing)"
+    )]
+    TlsIsOff,
     /// As a user, without a home.
     #[error("neither HOME nor {0} is set: set one, or pass --data-root and --config")]
     NoHome(&'static str),

@@ -267,7 +267,7 @@ fn every_mistake_is_told_at_once() {
     let text = Mistakes(mistakes).to_string();
     for part in [
         "tcp://0.0.0.0:2375",
-        "does not listen on TCP yet",
+        "--tcp-insecure",
         "relative.sock",
         "fd://0",
         "nonsense",

@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 use rustix::io::FdFlags;
 use tokio::net::UnixListener;
 
-use super::{ListenError, Listener};
+use super::{ListenError, Listener, Socket};
 
 /// The number of the first passed descriptor (`SD_LISTEN_FDS_START`).
 const FIRST: usize = 3;
@@ -40,7 +40,7 @@ impl Inherited {
         for number in numbers {
             let not_unix = |source| ListenError::NotUnix { number, source };
             if let Some(socket) = self.0.take_unix_listener(number - FIRST).map_err(not_unix)? {
-                let socket = prepare(socket).map_err(not_unix)?;
+                let socket = Socket::Unix(prepare(socket).map_err(not_unix)?);
                 listeners.push(Listener { socket, name: format!("fd://{number}"), _file: None });
             }
         }

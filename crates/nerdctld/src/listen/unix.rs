@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
-use super::{ListenError, Listener};
+use super::{ListenError, Listener, Socket};
 
 /// Connections the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -91,6 +91,7 @@ pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenEr
     drop(lock);
 
     let socket = UnixListener::from_std(socket.into()).map_err(failed("listen on"))?;
+    let socket = Socket::Unix(socket);
     Ok(Listener { socket, name: path.display().to_string(), _file: Some(file) })
 }
 
