@@ -38,8 +38,13 @@ lint:     ; scripts/lint.sh
 # Format all code
 fmt:      ; cargo fmt --all
 
-# The daemon and its systemd units: make install [DESTDIR=] [PREFIX=/usr/local]
-install:  ; cargo build --release -p nerdctld && install -D -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/nerdctld && install -D -m 644 -t $(DESTDIR)/lib/systemd/system packaging/nerdctl.service packaging/nerdctl.socket
+# The daemon, its systemd units (system and user) and the stand-in for docker over ssh: make install [DESTDIR=] [PREFIX=/usr/local]
+install:
+	cargo build --release -p nerdctld
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/nerdctld
+	install -D -t $(DESTDIR)$(PREFIX)/libexec/nerdctld packaging/docker
+	install -D -m 644 -t $(DESTDIR)/lib/systemd/system packaging/nerdctl.service packaging/nerdctl.socket
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/user packaging/user/nerdctl.service packaging/user/nerdctl.socket
 
 # What cargo made; the cache of peers stays
 clean:    ; cargo clean

@@ -201,6 +201,19 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// Runs a command that is made elsewhere, with its arguments and environment, on a terminal of its own.
+    ///
+    /// # Errors
+    /// When there is no terminal, or it cannot be started.
+    pub fn run(command: &Command) -> Result<Self> {
+        let words: Vec<&OsStr> =
+            std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        Self::start(&words, |terminal| {
+            let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+            terminal.env_clear().envs(set);
+        })
+    }
+
     fn start(words: &[&OsStr], environment: impl FnOnce(&mut Command)) -> Result<Self> {
         let master =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).context("no pseudo terminal")?;

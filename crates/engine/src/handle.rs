@@ -61,6 +61,8 @@ pub struct Settings {
     pub insecure_registry: bool,
     /// Shown by `info`.
     pub debug: bool,
+    /// buildkitd's address, where the operator named one.
+    pub buildkit_host: Option<String>,
 }
 
 /// The operations. Cheap to clone; bound to one namespace of one containerd.
@@ -167,6 +169,13 @@ impl Engine {
         let now = self.inner.inventory.now();
         let restarts = now.entries().any(|entry| entry.container.state.phase == Phase::Restarting);
         restarts || self.inner.execs.any_runs()
+    }
+
+    /// Whether the daemon does its work: tasks run, and the owner of what is known of containers answers. Returns when it
+    /// has, so the caller limits the time.
+    pub async fn beat(&self) -> bool {
+        let inventory = self.inner.inventory.clone();
+        self.inner.supervisor.detached(async move { inventory.beat().await }).await.is_ok()
     }
 
     /// Read events: kept ones at or after `since`, then live ones.

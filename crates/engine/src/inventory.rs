@@ -55,6 +55,8 @@ pub(crate) enum News {
     Loaded(Vec<load::Loaded>),
     /// containerd is gone; what is known stays as it is.
     Lost(String),
+    /// Whether the owner still works: it answers when it has come so far.
+    Beat(oneshot::Sender<()>),
     /// A refresh that the owner had started has ended. `None`: the record does not exist.
     Refreshed(ContainerId, load::Outcome),
 }
@@ -127,6 +129,14 @@ impl Inventory {
                 Error::ContainerdUnavailable { address, source: why.to_string().into() }
             }
             Reach::Untried | Reach::Connected => Error::NotLoaded,
+        }
+    }
+
+    /// Returns when the owner has worked on all that it was told before.
+    pub(crate) async fn beat(&self) {
+        let (done, told) = oneshot::channel();
+        if self.news.send(News::Beat(done)).await.is_ok() {
+            let _ = told.await;
         }
     }
 

@@ -3,8 +3,11 @@
 //! `version` always answers: what a neighbour does not say is left out. `info` needs containerd. Nothing here asks a
 //! task.
 
+mod buildkit;
+mod figures;
 mod filesystem;
 pub(crate) mod machine;
+mod ready;
 mod runc;
 
 use std::collections::HashSet;
@@ -16,6 +19,8 @@ use crate::containers::Phase;
 use crate::oci::CgroupManager;
 use crate::{Engine, Result};
 
+pub use figures::Figures;
+pub use ready::Neighbour;
 pub use runc::Cache;
 
 pub use crate::oci::Limits;
@@ -148,8 +153,10 @@ impl Engine {
             self.containerd().plugins(&filters),
             self.version(),
         );
+        let server = server.map_err(failed)?;
+        self.system_cache().counted().learn_id(&server.uuid);
         let mut info = Info {
-            id: server.map_err(failed)?.uuid,
+            id: server.uuid,
             images: count(images.map_err(failed)?.iter().map(|image| &image.target.digest)),
             version,
             ..self.host_part().await

@@ -21,7 +21,9 @@ mod error;
 mod events;
 mod exec;
 mod images;
+mod metrics;
 mod networks;
+mod ready;
 pub(crate) mod reply;
 mod router;
 mod routes;
@@ -50,13 +52,15 @@ use crate::connection::Handle;
 use body::RequestBody;
 use call::{Answer, Call};
 use error::{ApiError, Refusal};
+use metrics::Metrics;
 use reply::{Content, Reply, ReplyBody};
+pub(crate) use router::Door;
 use router::{Found, Target};
 use version::{ApiVersion, OutOfRange};
 
 /// Answers requests. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Api(Arc<Inner>);
+pub(crate) struct Api(Arc<Inner>, Door);
 
 #[derive(Debug)]
 struct Inner {
@@ -65,6 +69,7 @@ struct Inner {
     server: HeaderValue,
     newest: HeaderValue,
     proxies: Arc<Proxies>,
+    metrics: Arc<Metrics>,
     requests: AtomicU64,
     operations: AtomicUsize,
 }
@@ -96,15 +101,22 @@ impl Api {
     pub(crate) fn new(engine: Engine, stop: CancellationToken, proxies: Proxies) -> Self {
         let header =
             |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             engine,
             stop,
             server: header(format!("Docker/{} (linux)", system::ENGINE_VERSION)),
             newest: header(version::MAX.to_string()),
             proxies: Arc::new(proxies),
+            metrics: Arc::default(),
             requests: AtomicU64::new(0),
             operations: AtomicUsize::new(0),
-        }))
+        });
+        Self(inner, Door::Docker)
+    }
+
+    /// The same for what comes in elsewhere.
+    pub(crate) fn at(&self, door: Door) -> Self {
+        Self(Arc::clone(&self.0), door)
     }
 
     /// Finishing requests that are under way.
@@ -137,7 +149,7 @@ impl Api {
         let began = Instant::now();
         let (head, incoming) = request.into_parts();
         let body = RequestBody::new(incoming);
-        let reply = match route(&head) {
+        let reply = match route(self.1, &head) {
             // This answer is not a handler's: it has no API headers, as in dockerd.
             Err(refusal @ Refusal::PageNotFound) => refuse(refusal.into()),
             Err(refusal) => self.with_api_headers(refuse(refusal.into())),
@@ -188,9 +200,15 @@ impl Api {
                 query = query.with_form_body(&body.read().await?).map_err(Refusal::from)?;
             }
             let (engine, proxies) = (api.0.engine.clone(), api.0.proxies.clone());
-            let headers = head.headers;
-            let call = Call { engine, proxies, version, route, query, headers, body, parameters };
-            (route.handler)(call).await
+            let (metrics, headers) = (Arc::clone(&api.0.metrics), head.headers);
+            let call =
+                Call { engine, proxies, metrics, version, route, query, headers, body, parameters };
+            let began = Instant::now();
+            let answer = (route.handler)(call).await;
+            if let (Some(action), Ok(_)) = (route.timed, &answer) {
+                api.0.metrics.observe(action, began.elapsed());
+            }
+            answer
         };
         self.run(route.finishes, work).await.unwrap_or_else(refuse)
     }
@@ -233,9 +251,10 @@ impl Api {
 }
 
 /// Path to handler and version.
-fn route(request: &Parts) -> Result<Routed, Refusal> {
+fn route(door: Door, request: &Parts) -> Result<Routed, Refusal> {
     let target = Target::parse(request.uri.path())?;
-    let found = router::find(request.method.as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
+    let found =
+        router::find(door, request.method.as_str(), &target.path).ok_or(Refusal::PageNotFound)?;
     let version = match target.version {
         None => version::MAX,
         Some(text) => version::negotiate(&text).map_err(|out_of_range| match out_of_range {

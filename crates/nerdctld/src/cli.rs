@@ -70,6 +70,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "TIME")]
     pub(crate) idle_exit: Option<String>,
 
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics, to anybody who asks.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_addr: Option<String>,
+
     /// On tcp:// encrypt, with --tlscert and --tlskey.
     #[arg(long)]
     pub(crate) tls: bool,

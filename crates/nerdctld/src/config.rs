@@ -8,6 +8,7 @@
 //! |---|---|---|---|---|
 //! | listeners | `--addr`, `--socket` | – | – | `/run/nerdctl.sock`, as a user `$XDG_RUNTIME_DIR/nerdctl.sock` |
 //! | TLS of those on TCP | `--tls`, `--tlsverify`, `--tlscacert`, `--tlscert`, `--tlskey`, `--tcp-insecure` | `DOCKER_CERT_PATH` | – | off |
+//! | metrics | `--metrics-addr` | – | – | off |
 //! | group | `--group` | – | – | the process's |
 //! | detail | `--debug` | `RUST_LOG` (log filter) | `debug`, `debug_full` | off |
 //! | containerd | `--containerd` | `CONTAINERD_ADDRESS` | `address` | `/run/containerd/containerd.sock` |
@@ -29,6 +30,7 @@ mod file;
 mod listen;
 mod mistake;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<ListenAddress>,
     /// Certificates for those on TCP, where they are encrypted.
     pub(crate) tls: Option<TlsFiles>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Group id for Unix sockets that we make.
     pub(crate) group: Option<u32>,
     /// Log in detail.
@@ -139,7 +143,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) read: &'a dyn Fn(&Path) -> std::io::Result<String>,
     /// Whether a directory exists.
     pub(crate) is_dir: &'a dyn Fn(&Path) -> bool,
-    /// Effective user id is 0.
+    /// Effective user id is 0, and not that of a user's own namespace.
     pub(crate) root: bool,
 }
 
@@ -153,7 +157,9 @@ impl Config {
             variable: &|name| std::env::var(name).ok(),
             read: &|path| std::fs::read_to_string(path),
             is_dir: &Path::is_dir,
-            root: rustix::process::geteuid().is_root(),
+            // Root in a user's namespaces has the user's folders (nerdctl `pkg/rootlessutil`).
+            root: rustix::process::geteuid().is_root()
+                && std::env::var_os(crate::rootless::STATE_DIR).is_none(),
         };
         Self::from(cli, &surroundings)
     }
@@ -267,6 +273,7 @@ impl Reader<'_> {
         let containerd = self.containerd(data_root.as_deref(), run_dir.as_deref());
         let listen = self.listeners(run_base.as_deref());
         let tls = self.tls();
+        let metrics = self.metrics();
         let group = self.group();
         let namespace = self.namespace();
         let snapshotter = self.snapshotter();
@@ -277,6 +284,7 @@ impl Reader<'_> {
         Some(Config {
             listen,
             tls,
+            metrics,
             group,
             debug: self.cli.debug || self.file.debug || self.file.debug_full,
             log_filter: self.variable("RUST_LOG"),

@@ -12,9 +12,10 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
+use crate::api::{Api, Door};
 use crate::config::{Config, ContainerdChoice, Proxies};
 use crate::listen::{self, Connections, Listener};
+use crate::systemd::{notify, watchdog};
 use crate::{connection, helper, managed};
 
 /// What connections get to finish their last answer after the operations have ended.
@@ -48,22 +49,24 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 async fn serve(config: &Config, open_files: u64) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let listeners = listen::open(config)?;
+    let metrics = listen::open_metrics(config)?;
     let helper = helper::install(&config.data_root)?;
     let engine = Engine::start(settings(config, helper))?;
     if let ContainerdChoice::Managed(layout) = &config.containerd {
         let layout = layout.clone();
         engine.supervisor().service("managed containerd", move || managed::keep(layout.clone()));
     }
-    let server = Server::new(engine, config.proxies.clone(), open_files);
+    let server = Server::new(engine.clone(), config.proxies.clone(), open_files);
     announce(config, &listeners);
     notify(&[NotifyState::Ready]);
 
     let reason = {
-        let accepting = server.accept_on_all(&listeners);
+        let accepting = server.accept_on_all(&listeners, metrics.as_ref());
         tokio::select! {
             () = accepting => "every listener has ended",
             name = signals.next() => name,
             () = server.idle(config.idle_exit) => "idle",
+            () = watchdog(&engine) => "the watchdog has ended",
         }
     };
     tracing::info!(reason, "stopping");
@@ -93,6 +96,7 @@ fn settings(config: &Config, helper: std::path::PathBuf) -> Settings {
         manage_cri: config.manage_cri,
         insecure_registry: config.insecure_registry,
         debug: config.debug,
+        buildkit_host: config.buildkit_host.clone(),
     }
 }
 
@@ -106,13 +110,6 @@ fn announce(config: &Config, listeners: &[Listener]) {
         data_root = %config.data_root.display(),
         "ready"
     );
-}
-
-/// Outside of systemd this does nothing.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell systemd");
-    }
 }
 
 /// SIGTERM and SIGINT.
@@ -152,15 +149,18 @@ impl Server {
         Self { engine, api, connections: Connections::new(open_files), stop }
     }
 
-    async fn accept_on_all(&self, listeners: &[Listener]) {
-        let loops = listeners.iter().map(|listener| {
+    async fn accept_on_all(&self, listeners: &[Listener], metrics: Option<&Listener>) {
+        let docker = listeners.iter().map(|listener| (listener, Door::Docker));
+        let doors = docker.chain(metrics.map(|listener| (listener, Door::Metrics)));
+        let loops = doors.map(|(listener, door)| {
+            let api = self.api.at(door);
             listen::accept(
                 &listener.socket,
                 &listener.name,
                 &self.connections,
                 &self.stop,
-                |accepted, entered| {
-                    let (api, stop) = (self.api.clone(), self.stop.clone());
+                move |accepted, entered| {
+                    let (api, stop) = (api.clone(), self.stop.clone());
                     async move {
                         let respond = move |request, handle: Arc<connection::Handle>| {
                             api.clone().respond(request, handle)

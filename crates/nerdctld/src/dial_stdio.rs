@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// The daemon of root.
 const SYSTEM_SOCKET: &str = "/run/nerdctl.sock";
+/// Bytes that are on their way at once.
+const CHUNK: usize = 32 << 10;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -123,14 +125,27 @@ fn copy<S: Read + Write + Send + 'static>(
     let mut output = unbuffered(io::stdout()).map_err(DialError::Copy)?;
     std::thread::spawn(move || {
         // Whatever ends the input ends our side; a daemon that is gone is noticed on the other.
-        let _ = io::copy(&mut input, &mut requests);
+        let _ = pass_on(&mut input, &mut requests);
         let _ = close(&requests);
     });
-    match io::copy(&mut answers, &mut output) {
-        Ok(_) => Ok(()),
+    match pass_on(&mut answers, &mut output) {
+        Ok(()) => Ok(()),
         // Who called us has left: nothing is wrong here.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(DialError::Copy(error)),
+    }
+}
+
+/// Not `io::copy`: it splices, and a splice that waits for a socket keeps the reader of its pipe from what is in it already.
+fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod tcp;
 mod tls;
 pub(crate) mod unix;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -142,6 +143,12 @@ pub(crate) struct Listener {
     pub(crate) _file: Option<unix::SocketFile>,
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.name).finish()
+    }
+}
+
 /// Open everything that the configuration names. Must be called inside the runtime.
 ///
 /// # Errors
@@ -163,6 +170,14 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
         }
     }
     Ok(listeners)
+}
+
+/// Open the address for metrics, if there is one. Must be called inside the runtime.
+///
+/// # Errors
+/// [`ListenError::Tcp`].
+pub(crate) fn open_metrics(config: &Config) -> Result<Option<Listener>, ListenError> {
+    config.metrics.map(|address| tcp::bind(address, None)).transpose()
 }
 
 /// Raise the soft limit of open files to the hard one; returns what holds then.

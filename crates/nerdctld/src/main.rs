@@ -22,6 +22,8 @@ mod listen;
 mod logging;
 mod managed;
 mod oci_hook;
+mod rootless;
+mod systemd;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -44,13 +46,13 @@ fn main() -> ExitCode {
     match args.get(1).and_then(|mode| mode.to_str()) {
         Some(oci_hook::MODE) => oci_hook::run(&args),
         Some(managed::DETACH) => complain(&managed::detach(&args[2..])),
-        _ => run_mode(&Cli::parse()).unwrap_or_else(|error| complain(&error)),
+        _ => run_mode(&Cli::parse(), &args).unwrap_or_else(|error| complain(&error)),
     }
 }
 
-fn run_mode(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn run_mode(cli: &Cli, args: &[OsString]) -> anyhow::Result<ExitCode> {
     match cli.command {
-        None => run_daemon(cli),
+        None => run_daemon(cli, args),
         Some(Command::DialStdio | Command::System(SystemCommand::DialStdio)) => {
             let address = cli.dial_address();
             let variable = |name: &str| std::env::var(name).ok();
@@ -61,8 +63,9 @@ fn run_mode(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_daemon(cli: &Cli) -> anyhow::Result<ExitCode> {
+fn run_daemon(cli: &Cli, args: &[OsString]) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli)?;
+    rootless::enter(&config, args)?;
     logging::start(&config)?;
     daemon::run(&config)?;
     Ok(ExitCode::SUCCESS)

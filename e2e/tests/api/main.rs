@@ -5,6 +5,7 @@
 //! | `rig` | the rig itself, without the daemon |
 //! | `startup` | sockets, flags, environment, systemd, a containerd of its own |
 //! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
+//! | `transport` | ssh through `dial-stdio`, TCP, TLS with certificates |
 //! | `versions` | differences between API versions that no other group looks at |
 //! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
@@ -29,7 +30,7 @@
 //! | `recovery` | the daemon killed at each step of what it does, and started again |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
 //!
-//! All but `startup`, `interop`, `recovery` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
+//! All but `startup`, `transport`, `interop`, `recovery` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
 //! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
 use std::io::{BufReader, Read as _};
@@ -71,6 +72,7 @@ mod shapes;
 mod startup;
 mod store;
 mod system;
+mod transport;
 mod unsupported;
 mod versions;
 mod websocket;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     e2e::runner::run(&[
         rig::TESTS,
         system::TESTS,
+        transport::TESTS,
         images::TESTS,
         push::TESTS,
         versions::TESTS,

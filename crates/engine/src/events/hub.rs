@@ -25,12 +25,13 @@ pub struct EventHub {
 struct Shared {
     history: VecDeque<Arc<Event>>,
     live: broadcast::Sender<Arc<Event>>,
+    told: u64,
 }
 
 impl Default for EventHub {
     fn default() -> Self {
         let live = broadcast::Sender::new(LAG);
-        Self { shared: Arc::new(Mutex::new(Shared { history: VecDeque::new(), live })) }
+        Self { shared: Arc::new(Mutex::new(Shared { history: VecDeque::new(), live, told: 0 })) }
     }
 }
 
@@ -49,6 +50,7 @@ impl EventHub {
             shared.history.pop_front();
         }
         shared.history.push_back(Arc::clone(&event));
+        shared.told += 1;
         // No reader is not an error.
         let _ = shared.live.send(event);
     }
@@ -64,6 +66,12 @@ impl EventHub {
             }
         };
         Subscription { filter, past, live: shared.live.subscribe() }
+    }
+
+    /// How many events were told so far.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.lock().told
     }
 
     /// How many readers there are.

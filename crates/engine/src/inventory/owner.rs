@@ -133,6 +133,7 @@ impl Owner {
             match news {
                 News::Container(news) => self.container(news).await,
                 News::Refreshed(id, outcome) => self.refreshed(id, outcome).await,
+                News::Beat(done) => tell(Some(done)),
                 News::Loading => self.touched = Some(HashSet::new()),
                 News::Loaded(loaded) => self.reload(loaded).await,
                 News::Lost(why) => {

@@ -6,6 +6,7 @@ use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use super::ComponentVersion;
+use super::figures::Counted;
 use crate::Engine;
 
 /// Longer than any program needs to print its version, and shorter than a person waits.
@@ -22,9 +23,15 @@ const USUAL_FOLDERS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 pub struct Cache {
     runc: OnceCell<ComponentVersion>,
     recursive_read_only: OnceCell<bool>,
+    counted: Counted,
 }
 
 impl Cache {
+    /// What is counted along the way.
+    pub(crate) fn counted(&self) -> &Counted {
+        &self.counted
+    }
+
     /// runc's version; a failure is forgotten, so that a runc installed later is found.
     pub(super) async fn runc_version(&self) -> Option<ComponentVersion> {
         self.runc.get_or_try_init(|| async { ask("runc").await.ok_or(()) }).await.ok().cloned()

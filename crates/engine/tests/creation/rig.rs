@@ -91,6 +91,7 @@ impl Rig {
             manage_cri: false,
             insecure_registry: false,
             debug: false,
+            buildkit_host: None,
         })
         .unwrap()
     }

@@ -175,6 +175,7 @@ fn settings(at: &Path) -> Settings {
         manage_cri: false,
         insecure_registry: false,
         debug: false,
+        buildkit_host: None,
     }
 }
 

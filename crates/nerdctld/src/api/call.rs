@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::body::{self, RequestBody};
 use super::error::{ApiError, Refusal};
+use super::metrics::Metrics;
 use super::reply::Reply;
 use super::routes::Route;
 use super::version::ApiVersion;
@@ -25,6 +26,8 @@ pub(in crate::api) struct Call {
     pub(in crate::api) engine: Engine,
     /// How the daemon reaches registries.
     pub(in crate::api) proxies: Arc<Proxies>,
+    /// What is measured.
+    pub(in crate::api) metrics: Arc<Metrics>,
     /// The version of the path, or the newest. Only `compat` compares it.
     pub(in crate::api) version: ApiVersion,
     /// The route that matched.

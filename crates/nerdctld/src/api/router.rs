@@ -7,7 +7,7 @@
 
 use docker_wire::query::{self, InvalidQuery};
 
-use super::routes::{ROUTES, Route};
+use super::routes::{METRICS, OWN, ROUTES, Route};
 
 /// A route and what its placeholders matched.
 #[derive(Debug)]
@@ -51,9 +51,22 @@ fn split_version(path: &str) -> Option<(&str, &str)> {
     digits_and_dots.then_some((version, rest))
 }
 
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The listeners.
+    Docker,
+    /// The address for metrics.
+    Metrics,
+}
+
 /// The first route for this method and decoded path.
-pub(super) fn find(method: &str, path: &str) -> Option<Found> {
-    ROUTES.iter().filter(|route| route.method == method).find_map(|route| {
+pub(super) fn find(door: Door, method: &str, path: &str) -> Option<Found> {
+    let (first, second) = match door {
+        Door::Docker => (ROUTES, OWN),
+        Door::Metrics => (METRICS, &[][..]),
+    };
+    first.iter().chain(second).filter(|route| route.method == method).find_map(|route| {
         let mut parameters = Vec::new();
         capture(route.pattern, path, &mut parameters).then_some(Found { route, parameters })
     })
@@ -98,7 +111,7 @@ mod tests {
 
     fn route(method: &str, path: &str) -> Option<(&'static str, Vec<String>)> {
         let target = Target::parse(path).unwrap();
-        let found = find(method, &target.path)?;
+        let found = find(Door::Docker, method, &target.path)?;
         Some((found.route.pattern, found.parameters.into_iter().map(|(_, value)| value).collect()))
     }
 

@@ -2,14 +2,16 @@
 //!
 //! To add an endpoint, add a line; CONTRIBUTING.md has the runbook. The first line that matches wins, so fixed paths stand
 //! before patterns. `.finishes()` marks what changes something: it goes on when its client leaves. All others end with
-//! their client. `.hijacks()` marks what may take the connection: a client that closes its side has not left it.
+//! their client. `.timed()` is shown by the metrics. `.hijacks()` marks what may take the connection: a client that closes its side has not left it.
 
 use std::pin::Pin;
 
 use super::call::{Answer, Call};
+use super::metrics::{self, Action};
 use super::version::ApiVersion;
 use super::{
-    auth, containers, distribution, events, exec, images, networks, system, unsupported, volumes,
+    auth, containers, distribution, events, exec, images, networks, ready, system, unsupported,
+    volumes,
 };
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -27,6 +29,8 @@ pub(in crate::api) struct Route {
     pub(in crate::api) finishes: bool,
     /// It may take the connection for itself.
     pub(in crate::api) hijacks: bool,
+    /// How long it takes is measured.
+    pub(in crate::api) timed: Option<Action>,
     /// It answers even when there are too many connections.
     pub(in crate::api) vital: bool,
     /// First version that has it, where that is younger than the oldest served.
@@ -41,6 +45,7 @@ impl Route {
             handler,
             finishes: false,
             hijacks: false,
+            timed: None,
             vital: false,
             since: None,
         }
@@ -53,6 +58,11 @@ impl Route {
 
     const fn hijacks(mut self) -> Self {
         self.hijacks = true;
+        self
+    }
+
+    const fn timed(mut self, action: Action) -> Self {
+        self.timed = Some(action);
         self
     }
 
@@ -112,7 +122,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
 
     // Containers
     get   ("/containers/json",                     |call| Box::pin(containers::list(call))),
-    post  ("/containers/create",                   |call| Box::pin(containers::create::create(call))).finishes(),
+    post  ("/containers/create",                   |call| Box::pin(containers::create::create(call))).finishes().timed(Action::Create),
     post  ("/containers/prune",                    |call| Box::pin(containers::prune::prune(call))).finishes().since(1, 25),
     get   ("/containers/{id*}/checkpoints",        |call| Box::pin(unsupported::checkpoint(call))),
     post  ("/containers/{id*}/checkpoints",        |call| Box::pin(unsupported::checkpoint(call))),
@@ -120,11 +130,11 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/containers/{id*}/json",               |call| Box::pin(containers::inspect(call))),
     get   ("/containers/{id*}/top",                |call| Box::pin(containers::top(call))),
     get   ("/containers/{id*}/logs",               |call| Box::pin(containers::logs::logs(call))),
-    get   ("/containers/{id*}/changes",            |call| Box::pin(containers::changes::changes(call))),
+    get   ("/containers/{id*}/changes",            |call| Box::pin(containers::changes::changes(call))).timed(Action::Changes),
     get   ("/containers/{id*}/export",             |call| Box::pin(containers::archive::export(call))),
     get   ("/containers/{id*}/stats",              |call| Box::pin(containers::stats::stats(call))),
     post  ("/containers/{id*}/resize",             |call| Box::pin(containers::streams::resize(call))).finishes(),
-    post  ("/containers/{id*}/start",              |call| Box::pin(containers::start(call))).finishes(),
+    post  ("/containers/{id*}/start",              |call| Box::pin(containers::start(call))).finishes().timed(Action::Start),
     post  ("/containers/{id*}/stop",               |call| Box::pin(containers::stop(call))).finishes(),
     post  ("/containers/{id*}/restart",            |call| Box::pin(containers::restart(call))).finishes(),
     post  ("/containers/{id*}/kill",               |call| Box::pin(containers::kill(call))).finishes(),
@@ -139,8 +149,8 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     head  ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::stat(call))),
     get   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::read(call))),
     put   ("/containers/{id*}/archive",            |call| Box::pin(containers::archive::write(call))).finishes(),
-    delete("/containers/{id*}",                    |call| Box::pin(containers::remove(call))).finishes(),
-    post  ("/commit",                              |call| Box::pin(containers::commit::commit(call))).finishes(),
+    delete("/containers/{id*}",                    |call| Box::pin(containers::remove(call))).finishes().timed(Action::Delete),
+    post  ("/commit",                              |call| Box::pin(containers::commit::commit(call))).finishes().timed(Action::Commit),
 
     // Exec
     post  ("/exec/{id*}/start",       |call| Box::pin(exec::start(call))).finishes().hijacks(),
@@ -233,6 +243,14 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     delete("/configs/{id}",           |call| Box::pin(unsupported::swarm(call))).since(1, 30),
     post  ("/configs/{id}/update",    |call| Box::pin(unsupported::swarm(call))).since(1, 30),
 ];
+
+/// What Docker does not have.
+pub(in crate::api) static OWN: &[Route] =
+    &[Route::new("GET", "/readyz", |call| Box::pin(ready::ready(call))).vital()];
+
+/// What is served on the address for metrics, and nothing else there.
+pub(in crate::api) static METRICS: &[Route] =
+    &[Route::new("GET", "/metrics", |call| Box::pin(metrics::metrics(call))).vital()];
 
 #[cfg(test)]
 mod tests;

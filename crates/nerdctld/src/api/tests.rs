@@ -104,6 +104,7 @@ fn settings(folder: &Path) -> engine::Settings {
         manage_cri: false,
         insecure_registry: false,
         debug: false,
+        buildkit_host: None,
     }
 }
 

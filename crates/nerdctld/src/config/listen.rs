@@ -11,6 +11,8 @@ use super::{Mistake, Reader};
 /// Docker's port without TLS, and with it.
 const PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
+/// What dockerd's documentation uses for metrics.
+const METRICS_PORT: u16 = 9323;
 
 /// Where clients come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +82,20 @@ impl Reader<'_> {
         listen
     }
 
+    /// `--metrics-addr`; the port may be left out.
+    pub(super) fn metrics(&mut self) -> Option<SocketAddr> {
+        let text = self.cli.metrics_addr.as_ref()?;
+        let address = parse_tcp(text.strip_prefix("tcp://").unwrap_or(text), METRICS_PORT);
+        if address.is_none() {
+            self.mistakes.push(Mistake::Listen {
+                origin: "--metrics-addr",
+                value: text.clone(),
+                reason: "write address:port, with an IP address or localhost",
+            });
+        }
+        address
+    }
+
     /// The files of TLS, where it is asked for; dockerd's defaults (moby `daemon/command/options.go`).
     pub(super) fn tls(&mut self) -> Option<TlsFiles> {
         let cli = self.cli;
@@ -137,7 +153,7 @@ fn parse(text: &str, tcp: Tcp) -> Result<ListenAddress, &'static str> {
 }
 
 /// `127.0.0.1:2375`, `[::1]`, `:2375`; nothing for the host is localhost (moby `daemon/pkg/opts/hosts.go`).
-pub(super) fn parse_tcp(text: &str, port: u16) -> Option<SocketAddr> {
+fn parse_tcp(text: &str, port: u16) -> Option<SocketAddr> {
     let text = text.trim_end_matches('/');
     let (host, port) = match text.rsplit_once(':') {
         Some((host, digits)) if !digits.contains(']') => (host, digits.parse().ok()?),

@@ -1,7 +1,7 @@
 //! The table is whole.
 
 use super::*;
-use crate::api::router;
+use crate::api::router::{self, Door};
 use crate::api::version::{MAX, MIN};
 
 /// Method and path of every endpoint in Docker's reference, API 1.24 to 1.55. The daemon's own diagnostics (`/debug`) are
@@ -23,7 +23,7 @@ fn example(path: &str) -> String {
 #[test]
 fn every_endpoint_of_dockers_reference_has_its_own_line() {
     for (method, path) in reference() {
-        let found = router::find(method, &example(path))
+        let found = router::find(Door::Docker, method, &example(path))
             .unwrap_or_else(|| panic!("{method} {path} is missing"));
         let shape = |pattern: &str| {
             pattern.split('/').map(|part| part.starts_with('{')).collect::<Vec<_>>()
@@ -60,7 +60,7 @@ fn there_is_no_endpoint_that_docker_does_not_have() {
 fn no_line_hides_behind_another() {
     for route in ROUTES {
         let path = example(&route.pattern.replace("*}", "}").replace("{path}", "x"));
-        let found = router::find(route.method, &path).unwrap();
+        let found = router::find(Door::Docker, route.method, &path).unwrap();
         assert_eq!(found.route.pattern, route.pattern, "{path}");
     }
 }
