@@ -6,6 +6,7 @@
 //! | `startup` | sockets, flags, environment, systemd, a containerd of its own |
 //! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
 //! | `transport` | ssh through `dial-stdio`, TCP, TLS with certificates |
+//! | `operating` | readiness, metrics, the watchdog, a user's own containerd |
 //! | `versions` | differences between API versions that no other group looks at |
 //! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
@@ -61,6 +62,7 @@ mod logdrivers;
 mod logs;
 mod mounts;
 mod networks;
+mod operating;
 mod ports;
 mod push;
 mod recovery;
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         rig::TESTS,
         system::TESTS,
         transport::TESTS,
+        operating::TESTS,
         images::TESTS,
         push::TESTS,
         versions::TESTS,
