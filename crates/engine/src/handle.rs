@@ -59,6 +59,8 @@ pub struct Settings {
     pub manage_cri: bool,
     /// Talk to registries without checking certificates, and over plain HTTP.
     pub insecure_registry: bool,
+    /// Mirrors, and registries without certificates.
+    pub registries: images::RegistrySettings,
     /// Shown by `info`.
     pub debug: bool,
     /// buildkitd's address, where the operator named one.

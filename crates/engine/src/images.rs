@@ -43,6 +43,7 @@ pub use progress::{Pull, PullEvent, PullStatus, Push, PushEvent, PushStatus, Tra
 pub use run_config::{HealthCheck, Nothing, RunConfig};
 
 use facts::ImageFacts;
+pub use remote::RegistrySettings;
 pub(crate) use remote::registry_client;
 
 /// Login data for one registry; prints `***`.

@@ -58,6 +58,14 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) hosts_dir: Vec<PathBuf>,
 
+    /// Ask here for Docker Hub's images before asking Docker Hub: https://mirror.example. Repeatable.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) registry_mirror: Vec<String>,
+
+    /// A registry (host, host:port) or a block of addresses (10.0.0.0/8) that needs no certificate, nor TLS. Repeatable.
+    #[arg(long, value_name = "REGISTRY")]
+    pub(crate) insecure_registry: Vec<String>,
+
     /// How many stopped containers keep their containerd task, which nerdctl needs to show their exit code.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) keep_stopped: Option<usize>,

@@ -18,9 +18,11 @@
 //! | CNI plugins | `--cni-path` | `CNI_PATH` | `cni_path` | the first of [`CNI_PLUGIN_FOLDERS`] that exists |
 //! | CNI files | `--cni-netconfpath` | `NETCONFPATH` | `cni_netconfpath` | `/etc/cni/net.d` |
 //! | registries | `--hosts-dir` | – | `hosts_dir` | `/etc/containerd/certs.d`, `/etc/docker/certs.d` |
+//! | mirrors of Docker Hub | `--registry-mirror` | – | – | none |
+//! | registries without certificate | `--insecure-registry` | – | `insecure_registry` (all) | those on this machine |
 //! | buildkitd | – | `BUILDKIT_HOST` | – | found by the builder |
 //! | proxies | – | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, also in lower case | – | none |
-//! | others | `--keep-stopped`, `--manage-cri`, `--idle-exit` | – | `cgroup_manager`, `insecure_registry`, `bridge_ip` | |
+//! | others | `--keep-stopped`, `--manage-cri`, `--idle-exit` | – | `cgroup_manager`, `bridge_ip` | |
 //!
 //! Keys, variables and defaults are nerdctl's (nerdctl `pkg/config/config.go`, `pkg/defaults`), so that both programs work
 //! on the same state. Keys of the file that we do not know are tolerated (nerdctl of tomorrow may); the file is never
@@ -29,11 +31,13 @@
 mod file;
 mod listen;
 mod mistake;
+mod registries;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::images::RegistrySettings;
 use names::Namespace;
 
 use crate::cli::Cli;
@@ -121,6 +125,8 @@ pub(crate) struct Config {
     pub(crate) cgroup_manager: Option<String>,
     /// Registries may be plain HTTP or have unknown certificates.
     pub(crate) insecure_registry: bool,
+    /// Mirrors of Docker Hub, and registries that need no certificate.
+    pub(crate) registries: RegistrySettings,
     /// Address of the default bridge (`10.4.0.1/24`), where the operator chose one.
     pub(crate) bridge_ip: Option<String>,
     /// Stopped containers that keep their task.
@@ -279,6 +285,7 @@ impl Reader<'_> {
         let snapshotter = self.snapshotter();
         let (cni_path, cni_netconf_path) = (self.cni_path(), self.cni_netconf_path());
         let hosts_dirs = self.hosts_dirs();
+        let registries = registries::read(self.cli, &mut self.mistakes);
         let cgroup_manager = self.cgroup_manager();
         let idle_exit = self.idle_exit();
         Some(Config {
@@ -298,6 +305,7 @@ impl Reader<'_> {
             hosts_dirs,
             cgroup_manager,
             insecure_registry: self.file.insecure_registry,
+            registries,
             bridge_ip: self.file.bridge_ip.clone(),
             keep_stopped: self.cli.keep_stopped.unwrap_or(DEFAULT_KEEP_STOPPED),
             manage_cri: self.cli.manage_cri,

@@ -56,6 +56,33 @@ impl HostConfig {
 
 /// The hosts for `registry` (`docker.io`, `localhost:5000`), best first; never empty. Reads files.
 pub(crate) fn hosts_for(config: &Config, registry: &str) -> Result<Vec<HostConfig>, Error> {
+    let mirrors: &[String] = if is_docker_hub(registry) { &config.mirrors } else { &[] };
+    let mut hosts = Vec::new();
+    for address in mirrors {
+        hosts.push(mirror(config, address)?);
+    }
+    hosts.extend(configured(config, registry)?);
+    Ok(hosts)
+}
+
+/// A mirror of Docker Hub that the daemon was told of (moby daemon/containerd/hosts.go). Docker's certificate files are
+/// looked for as for any registry.
+fn mirror(config: &Config, address: &str) -> Result<HostConfig, Error> {
+    let mut base = Url::parse(address)?;
+    let name = base.authority();
+    let insecure = config.insecure.iter().any(|entry| names(entry, &name));
+    let mut host = registry_itself(&name, insecure)?;
+    base.path = format!("{}/v2", base.path.trim_end_matches('/'));
+    host.base = base;
+    host.capabilities.push = false;
+    let folder = config.hosts_dirs.iter().map(|root| root.join(&name)).find(|path| path.is_dir());
+    Ok(match folder {
+        Some(folder) => with_docker_certificates(host, &folder),
+        None => host,
+    })
+}
+
+fn configured(config: &Config, registry: &str) -> Result<Vec<HostConfig>, Error> {
     let insecure = config.insecure.iter().any(|entry| names(entry, registry));
     let origin = registry_itself(registry, insecure)?;
     for root in &config.hosts_dirs {
@@ -261,6 +288,29 @@ mod tests {
         let hosts = hosts_for(&config(root.path()), "r.example").unwrap();
         assert_eq!(shown(&hosts), ["https://m.example/v2", "https://r.example/v2"]);
         assert!(!hosts[0].tls.skip_verify && hosts[1].tls.skip_verify);
+    }
+
+    #[test]
+    fn mirrors_of_the_hub_come_first_and_are_not_pushed_to() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), "m.example:5000", "own.crt", "");
+        let config = Config {
+            mirrors: vec!["https://m.example:5000".into(), "http://127.0.0.1:5001/hub/".into()],
+            ..config(root.path())
+        };
+        let hosts = hosts_for(&config, "docker.io").unwrap();
+        assert_eq!(
+            shown(&hosts),
+            [
+                "https://m.example:5000/v2",
+                "http://127.0.0.1:5001/hub/v2",
+                "https://registry-1.docker.io/v2"
+            ]
+        );
+        let push: Vec<_> = hosts.iter().map(|host| host.capabilities.push).collect();
+        assert_eq!(push, [false, false, true]);
+        assert_eq!(hosts[0].tls.ca, [root.path().join("m.example:5000/own.crt")]);
+        assert_eq!(shown(&hosts_for(&config, "quay.io").unwrap()), ["https://quay.io/v2"]);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Config {
     /// Registries (`host`, `host:port`, an address block such as `10.0.0.0/8`, or `*`) whose certificate is not verified and which
     /// may answer in plain HTTP, as dockerd's `insecure-registries`. Registries on this machine are treated so in any case.
     pub insecure: Vec<String>,
+    /// Addresses (`https://mirror.example`) that are asked for Docker Hub's images before Docker Hub, as dockerd's
+    /// `registry-mirrors`. Nothing is pushed to them.
+    pub mirrors: Vec<String>,
     /// Proxies on the way out.
     pub proxies: Proxies,
     /// How long to wait and how often to try again.

@@ -11,6 +11,7 @@
 //! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
 //! | `push` | push, and what a registry has under a name |
+//! | `registries` | mirrors, insecure registries, and registries that lie |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `contract` | every error of the engine over HTTP: text and status |
@@ -67,6 +68,7 @@ mod ports;
 mod push;
 mod recovery;
 mod refused;
+mod registries;
 mod resilience;
 mod restart;
 mod rig;
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         operating::TESTS,
         images::TESTS,
         push::TESTS,
+        registries::TESTS,
         versions::TESTS,
         shapes::TESTS,
         create::TESTS,

@@ -9,16 +9,29 @@ use crate::handle::Settings;
 use crate::system::LoginOutcome;
 use crate::{Engine, Error, Result};
 
+/// What the daemon was told of registries, besides what `hosts.toml` files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// Addresses that are asked for Docker Hub's images before Docker Hub: `https://mirror.example/`.
+    pub mirrors: Vec<String>,
+    /// Registries (`host`, `host:port`) and blocks of addresses (`10.0.0.0/8`) that need no certificate, nor TLS.
+    pub insecure: Vec<String>,
+}
+
 /// The client of all registries.
 ///
 /// # Errors
 /// None today; what can be wrong with a host's files is told by the operation that needs it.
 pub(crate) fn registry_client(settings: &Settings) -> Result<Registry> {
-    let insecure = if settings.insecure_registry { vec!["*".to_owned()] } else { Vec::new() };
+    let mut insecure = settings.registries.insecure.clone();
+    if settings.insecure_registry {
+        insecure.push("*".to_owned());
+    }
     Ok(Registry::new(registry::Config {
         hosts_dirs: settings.hosts_dirs.clone(),
         user_agent: concat!("nerdctld/", env!("CARGO_PKG_VERSION")).to_owned(),
         insecure,
+        mirrors: settings.registries.mirrors.clone(),
         proxies: registry::Proxies::from_lookup(|name| std::env::var(name).ok()),
         patience: registry::Patience::default(),
     }))

@@ -90,6 +90,7 @@ impl Rig {
             keep_stopped: 10,
             manage_cri: false,
             insecure_registry: false,
+            registries: engine::images::RegistrySettings::default(),
             debug: false,
             buildkit_host: None,
         })

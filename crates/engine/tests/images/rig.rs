@@ -174,6 +174,7 @@ fn settings(at: &Path) -> Settings {
         keep_stopped: 0,
         manage_cri: false,
         insecure_registry: false,
+        registries: engine::images::RegistrySettings::default(),
         debug: false,
         buildkit_host: None,
     }

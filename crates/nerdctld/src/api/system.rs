@@ -7,6 +7,7 @@ use docker_wire::system::{
     PlatformInfo, PluginsInfo, RegistryServiceConfig, Runtime, SwarmInfo, Version,
 };
 use docker_wire::time;
+use engine::images::RegistrySettings;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, PRAGMA};
 use names::Platform;
@@ -137,7 +138,7 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: 
         os_type: "linux".to_owned(),
         architecture: host.machine,
         index_server_address: DOCKER_HUB.to_owned(),
-        registry_config: Some(registries()),
+        registry_config: Some(registries(&settings.registries)),
         n_cpu: host.cpus,
         mem_total: host.memory,
         docker_root_dir: found.data_root.display().to_string(),
@@ -192,16 +193,24 @@ fn plugins(network: Vec<String>) -> PluginsInfo {
     }
 }
 
-fn registries() -> RegistryServiceConfig {
+/// moby `daemon/pkg/registry/config.go`: hosts by name, blocks of addresses by themselves.
+fn registries(settings: &RegistrySettings) -> RegistryServiceConfig {
+    let (mut blocks, hosts): (Vec<String>, Vec<String>) =
+        settings.insecure.iter().cloned().partition(|entry| entry.contains('/'));
+    blocks.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
     let hub = IndexInfo {
         name: "docker.io".to_owned(),
+        mirrors: settings.mirrors.clone(),
         secure: true,
         official: true,
         ..IndexInfo::default()
     };
+    let insecure =
+        hosts.into_iter().map(|name| (name.clone(), IndexInfo { name, ..IndexInfo::default() }));
     RegistryServiceConfig {
-        insecure_registry_cidrs: vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()],
-        index_configs: BTreeMap::from([("docker.io".to_owned(), hub)]),
+        insecure_registry_cidrs: blocks,
+        index_configs: insecure.chain([("docker.io".to_owned(), hub)]).collect(),
+        mirrors: (!settings.mirrors.is_empty()).then(|| settings.mirrors.clone()),
         ..RegistryServiceConfig::default()
     }
 }
