@@ -56,6 +56,7 @@ impl Engine {
             ("execs that nobody minds", self.adopt_execs().await),
             ("places for mounts", self.remove_left_places().await),
             ("restart policies", self.follow_policies().await),
+            ("contents of removed volumes", self.finish_volume_removals().await),
             // Last, because it waits for containerd's garbage collection.
             ("leases of ended operations", self.drop_leases(started).await),
         ] {

@@ -123,7 +123,8 @@ impl DataStore {
     /// The volumes of a namespace.
     #[must_use]
     pub fn volumes(&self, namespace: &Namespace) -> VolumeStore {
-        VolumeStore::new(self.path.join("volumes").join(namespace.as_str()), self.lock_deadline)
+        let below = |folder: &str| self.path.join(folder).join(namespace.as_str());
+        VolumeStore::new(below("volumes"), below("removed-volumes"), self.lock_deadline)
     }
 }
 

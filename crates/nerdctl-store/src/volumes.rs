@@ -2,7 +2,8 @@
 //!
 //! `<data store>/volumes/<namespace>/<name>/` holds `volume.json`, with the labels, and `_data`, which is mounted.
 //! nerdctl keeps the lock of the store for a whole `nerdctl create`, image pull included, so changing something here
-//! may take long; reading takes no lock. Source: nerdctl `pkg/mountutil/volumestore/volumestore.go`.
+//! may take long; reading takes no lock. What is deleted is first moved to `<data store>/removed-volumes/<namespace>/`,
+//! so that the lock is not held while a large one goes. Source: nerdctl `pkg/mountutil/volumestore/volumestore.go`.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,7 @@ use names::VolumeName;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{IoContext, Result, StoreError};
-use crate::files::{list_dir, read_optional, write_atomic};
+use crate::files::{list_dir, read_optional, remove_tree, write_atomic};
 use crate::go_json;
 use crate::labels::keys;
 use crate::locks::{FileLock, create_private_dir, lock_directory};
@@ -75,12 +76,14 @@ struct VolumeFile {
 #[derive(Debug, Clone)]
 pub struct VolumeStore {
     directory: PathBuf,
+    /// Where volumes go on their way out; nerdctl does not look there.
+    removed: PathBuf,
     deadline: Duration,
 }
 
 impl VolumeStore {
-    pub(crate) fn new(directory: PathBuf, deadline: Duration) -> Self {
-        Self { directory, deadline }
+    pub(crate) fn new(directory: PathBuf, removed: PathBuf, deadline: Duration) -> Self {
+        Self { directory, removed, deadline }
     }
 
     /// The directory of a volume that is mounted, whether or not the volume exists.
@@ -148,7 +151,21 @@ impl VolumeStore {
     /// # Errors
     /// Lock and I/O errors.
     pub fn remove(&self, name: &VolumeName) -> Result<()> {
-        self.lock()?.remove(name)
+        let removed = self.lock()?.take_out(name)?;
+        removed.map_or(Ok(()), RemovedVolume::delete)
+    }
+
+    /// Deletes what removals left that were interrupted; says how many. Only for a daemon that is alone: another one may be
+    /// in the middle of it.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn finish_removals(&self) -> Result<usize> {
+        let left = list_dir(&self.removed)?;
+        for name in &left {
+            remove_tree(&self.removed.join(name))?;
+        }
+        Ok(left.len())
     }
 
     fn file(&self, name: &VolumeName) -> PathBuf {
@@ -187,13 +204,46 @@ impl LockedVolumes {
         Ok((Volume { name: name.clone(), mountpoint, labels: labels.cloned(), created_at }, true))
     }
 
-    /// [`VolumeStore::remove`].
+    /// Takes a volume out of the store: from now on there is none of that name. None if there was none.
     ///
     /// # Errors
     /// I/O errors.
-    pub fn remove(&self, name: &VolumeName) -> Result<()> {
-        crate::files::remove_tree(&self.store.directory.join(name.as_str()))
+    pub fn take_out(&self, name: &VolumeName) -> Result<Option<RemovedVolume>> {
+        let (from, removed) = (self.store.directory.join(name.as_str()), &self.store.removed);
+        if !from.try_exists().during("look at", &from)? {
+            return Ok(None);
+        }
+        create_private_dir(removed)?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let to = removed.join(format!("{name}-{}", since.as_nanos()));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => Ok(Some(RemovedVolume { path: to })),
+            // A disk of its own is mounted there: it is emptied, and stays.
+            Err(error) if is_mounted(&error) => remove_tree(&from).map(|()| None),
+            Err(error) => Err(error).during("move away", &from),
+        }
     }
+}
+
+/// A volume that is in the store no longer, and still has its contents.
+#[derive(Debug)]
+#[must_use = "its contents stay until they are deleted"]
+pub struct RemovedVolume {
+    path: PathBuf,
+}
+
+impl RemovedVolume {
+    /// Deletes all that was in it; needs no lock, and may take long.
+    ///
+    /// # Errors
+    /// I/O errors; what is left goes with [`VolumeStore::finish_removals`].
+    pub fn delete(self) -> Result<()> {
+        remove_tree(&self.path)
+    }
+}
+
+fn is_mounted(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::CrossesDevices | std::io::ErrorKind::ResourceBusy)
 }
 
 /// With dockerd's mode, so that any user of a container may look into it (moby `daemon/volume/local/local.go`); nerdctl's
@@ -213,7 +263,8 @@ mod tests {
     use crate::locks::LOCK_DEADLINE;
 
     fn store(dir: &Path) -> VolumeStore {
-        VolumeStore::new(dir.join("volumes/default"), LOCK_DEADLINE)
+        let below = |folder: &str| dir.join(folder).join("default");
+        VolumeStore::new(below("volumes"), below("removed-volumes"), LOCK_DEADLINE)
     }
 
     fn name(name: &str) -> VolumeName {
@@ -238,6 +289,22 @@ mod tests {
         store.create(&name("plain"), None).unwrap();
         let plain = dir.path().join("volumes/default/plain/volume.json");
         assert_eq!(fs::read_to_string(plain).unwrap(), "{\n    \"labels\": null\n}");
+    }
+
+    #[test]
+    fn an_interrupted_removal_is_finished_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let (volume, _) = store.create(&name("data"), None).unwrap();
+        fs::write(volume.mountpoint.join("file"), "kept").unwrap();
+        let removed = store.lock().unwrap().take_out(&name("data")).unwrap().unwrap();
+        assert!(store.list().unwrap().is_empty(), "its name is free");
+        store.create(&name("data"), None).unwrap();
+        assert!(removed.path.join("_data/file").exists(), "its contents are still there");
+        drop(removed);
+        assert_eq!(store.finish_removals().unwrap(), 1);
+        assert_eq!(store.finish_removals().unwrap(), 0);
+        assert_eq!(store.list().unwrap().len(), 1, "the new one stays");
     }
 
     #[test]

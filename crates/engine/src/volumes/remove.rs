@@ -83,7 +83,8 @@ impl Engine {
         Ok(users)
     }
 
-    /// All that is in them may take a while to go. One that stays keeps none of the others; the first failure is told.
+    /// All that is in them may take a while to go, and goes without the lock. One that stays keeps none of the others; the
+    /// first failure is told.
     async fn remove_locked(
         &self,
         lock: LockedVolumes,
@@ -91,12 +92,19 @@ impl Engine {
     ) -> Result<Vec<VolumeName>> {
         let doing = "remove volumes";
         let removed = tokio::task::spawn_blocking(move || {
-            let (mut gone, mut failure) = (Vec::new(), None);
+            let (mut gone, mut contents, mut failure) = (Vec::new(), Vec::new(), None);
             for name in names {
-                match lock.remove(&name) {
-                    Ok(()) => gone.push(name),
+                match lock.take_out(&name) {
+                    Ok(removed) => {
+                        gone.push(name);
+                        contents.extend(removed);
+                    }
                     Err(error) => failure = failure.or(Some(error)),
                 }
+            }
+            drop(lock);
+            for removed in contents {
+                failure = removed.delete().err().or(failure);
             }
             (gone, failure)
         });
@@ -105,5 +113,21 @@ impl Engine {
             self.tell_of_volume(name.as_str(), "destroy");
         }
         error.map_or(Ok(gone), |error| Err(Error::failed(doing, error)))
+    }
+
+    /// Delete what an interrupted removal left; says how many. Only where no other daemon may be at it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`].
+    pub(crate) async fn finish_volume_removals(&self) -> Result<usize> {
+        if !self.presence().is_alone() {
+            return Ok(0);
+        }
+        let store = self.store().volumes(&self.settings().namespace);
+        let doing = "delete removed volumes";
+        tokio::task::spawn_blocking(move || store.finish_removals())
+            .await
+            .map_err(|error| Error::failed(doing, error))?
+            .map_err(|error| Error::failed(doing, error))
     }
 }
