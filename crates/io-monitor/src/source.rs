@@ -101,13 +101,17 @@ pub(crate) fn tell_shim_ready() -> io::Result<()> {
 pub(crate) struct Peeker {
     reader: OwnedFd,
     writer: OwnedFd,
+    /// Where what has been seen goes without being copied once more.
+    nowhere: OwnedFd,
     buffer: Vec<u8>,
 }
 
 impl Peeker {
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Self { reader, writer, buffer: vec![0; PEEK] })
+        let nowhere =
+            rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { reader, writer, nowhere, buffer: vec![0; PEEK] })
     }
 
     /// How many bytes are in `pipe`, as far as we look; [`Peeker::seen`] has them.
@@ -131,9 +135,19 @@ impl Peeker {
         rustix::io::ioctl_fionread(pipe).is_ok_and(|all| all > count)
     }
 
-    /// Take `count` bytes out of `pipe`; they are at the start of what was seen, which is overwritten.
-    pub(crate) fn consume(&mut self, pipe: impl AsFd, count: usize) -> io::Result<usize> {
-        read_exactly(pipe, self.buffer.get_mut(..count).unwrap_or_default())
+    /// Take `count` bytes out of `pipe`; the buffer stays as it is.
+    pub(crate) fn consume(&self, pipe: impl AsFd, count: usize) -> io::Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let (from, to) = (pipe.as_fd(), &self.nowhere);
+            match rustix::pipe::splice(from, None, to, None, left, SpliceFlags::NONBLOCK) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
+                Ok(count) => left = left.saturating_sub(count),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 }
 

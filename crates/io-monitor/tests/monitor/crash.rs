@@ -44,6 +44,8 @@ async fn no_line_is_lost_when_monitors_are_killed() {
     // What the daemon does after the start, so that nerdctl cannot open these FIFOs.
     let private = container.dir.path().join("private");
     std::fs::rename(&container.options.fifo_dir, &private).unwrap();
+    // And this, so that what a killed monitor left unread outlives the container.
+    let hold = fifos::Hold::new(&private).unwrap();
     container.options.fifo_dir = private;
     container.options.started = true;
     let writer = tokio::task::spawn_blocking(move || {
@@ -68,6 +70,7 @@ async fn no_line_is_lost_when_monitors_are_killed() {
     monitor.ends().await;
     let texts: Vec<String> = container.logged().into_iter().map(|(_, text)| text).collect();
     check(&texts, LINES);
+    drop(hold);
 }
 
 #[tokio::test]
