@@ -333,6 +333,19 @@ pub struct ManifestAttestationData {
     pub subject: String,
 }
 
+/// One in-toto statement about an image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttestationStatement {
+    /// Where it is.
+    pub descriptor: Descriptor,
+    /// What it says something about.
+    pub predicate_type: String,
+    /// Its text; only on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<serde_json::Value>,
+}
+
 /// One step in the history of an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]

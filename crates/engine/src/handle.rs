@@ -23,6 +23,7 @@ use crate::oci::HostFacts;
 use crate::prune::Prunes;
 use crate::repair::presence::Presence;
 use crate::supervise::Supervisor;
+use crate::system::disk_usage::DiskUsage;
 use crate::{Error, images, system};
 
 /// Archives that are sent or read at the same time. Each keeps a thread, and tokio has 512 for all that waits for disks.
@@ -95,6 +96,8 @@ struct Inner {
     image_files: crate::oci::image_files::Cache,
     system: system::Cache,
     volume_prunes: Prunes,
+    image_prunes: Prunes,
+    disk_usage: DiskUsage,
     presence: Presence,
     /// See [`Engine::transfer`].
     transfers: Arc<Semaphore>,
@@ -147,6 +150,8 @@ impl Engine {
                 image_files: crate::oci::image_files::Cache::default(),
                 system: system::Cache::default(),
                 volume_prunes: Prunes::default(),
+                image_prunes: Prunes::default(),
+                disk_usage: DiskUsage::default(),
                 presence,
                 transfers: Arc::new(Semaphore::new(TRANSFERS)),
                 supervisor,
@@ -270,6 +275,14 @@ impl Engine {
 
     pub(crate) fn volume_prunes(&self) -> &Prunes {
         &self.inner.volume_prunes
+    }
+
+    pub(crate) fn image_prunes(&self) -> &Prunes {
+        &self.inner.image_prunes
+    }
+
+    pub(crate) fn disk_usage(&self) -> &DiskUsage {
+        &self.inner.disk_usage
     }
 
     pub(crate) fn presence(&self) -> &Presence {

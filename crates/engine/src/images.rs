@@ -1,5 +1,6 @@
 //! Images: the domain types. One operation, one file in `images/`.
 
+mod attestations;
 mod cache;
 pub(crate) mod changes;
 mod distribution;
@@ -14,8 +15,10 @@ pub(crate) mod lease;
 mod list;
 mod load;
 pub(crate) mod make;
+mod manifests;
 mod naming;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod records;
@@ -24,6 +27,7 @@ mod remove;
 pub(crate) mod resolve;
 mod run_config;
 mod save;
+mod shared;
 mod sources;
 mod tag;
 mod turns;
@@ -34,12 +38,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
 
+pub use attestations::{Attestation, AttestationFilter};
 pub use cache::Cache;
 pub use distribution::{RemoteImage, RemotePlatform};
 pub use history::HistoryStep;
 pub use labels::allowed_image_labels;
 pub use load::LoadedImage;
+pub use manifests::{ManifestKind, ManifestSummary};
 pub use progress::{Pull, PullEvent, PullStatus, Push, PushEvent, PushStatus, Transfer};
+pub use prune::{ImagePruneFilter, PrunedImages};
 pub use run_config::{HealthCheck, Nothing, RunConfig};
 
 use facts::ImageFacts;
@@ -120,8 +127,12 @@ pub struct ImageSummary {
     pub labels: BTreeMap<String, String>,
     /// Bytes: content present plus unpacked snapshots.
     pub size: u64,
+    /// Bytes of it that other images have, too; only if asked for.
+    pub shared_size: Option<u64>,
     /// Containers of the namespace that use it.
     pub containers: u64,
+    /// Its manifests; only if asked for.
+    pub manifests: Option<Vec<ManifestSummary>>,
 }
 
 /// An OCI descriptor.
@@ -255,6 +266,10 @@ pub struct ImageFilter {
     pub until: Option<Timestamp>,
     /// Also images without a name.
     pub all: bool,
+    /// Say what images share.
+    pub shared_size: bool,
+    /// Say which manifests they have.
+    pub manifests: bool,
 }
 
 /// One line of a removal's answer.

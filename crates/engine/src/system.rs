@@ -4,6 +4,7 @@
 //! task.
 
 mod buildkit;
+pub mod disk_usage;
 mod figures;
 mod filesystem;
 pub(crate) mod machine;

@@ -11,6 +11,7 @@ pub mod list;
 pub mod prune;
 pub mod remove;
 pub(crate) mod root;
+pub(crate) mod size;
 pub(crate) mod subpath;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod compat;
 mod containers;
+mod disk_usage;
 mod distribution;
 mod error;
 mod events;

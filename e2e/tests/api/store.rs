@@ -3,11 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
-use e2e::api::{BUSYBOX, encode};
+use e2e::api::{BUSYBOX, encode, filters};
 use e2e::cli::Docker;
 use e2e::http::Response;
 use e2e::runner::OrSkip as _;
-use e2e::{Api, Context as _, Result, Rig, Test, ensure, tests, unique};
+use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, tests, unique};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -23,6 +23,11 @@ pub(crate) const TESTS: &[Test] = tests![
     archives_that_lie.ours_only(), // dockerd keeps what it could not unpack
     docker_save_and_load,
     nerdctl_loads_what_we_save.ours_only(),
+    prunes,
+    lists_tell_manifests_and_what_is_shared,
+    attestations_are_kept_and_shown,
+    disk_usage_tells_sizes,
+    docker_system_df,
 ];
 
 /// An image that is removed when this is dropped.
@@ -493,7 +498,7 @@ fn archives_that_lie(rig: &Rig) -> Result<()> {
         gone(&api, &name)?;
     }
     let left = host.ctr(&["content", "active"])?;
-    ensure!(left.lines().count() <= 1, "uploads stay: {left}");
+    ensure!(!left.contains("nerdctld-load"), "uploads stay: {left}");
     let leases = host.ctr(&["leases", "ls", "-q"])?;
     ensure!(!leases.contains("nerdctld-load"), "{leases}");
     Ok(())
@@ -551,5 +556,282 @@ fn nerdctl_loads_what_we_save(rig: &Rig) -> Result<()> {
     host.nerdctl(&["rmi", "-f", &name])?;
     let lines = loaded(&api, "", std::fs::read(theirs)?)?;
     ensure!(lines == [format!("Loaded image: {name}\n")], "{lines:?}");
+    Ok(())
+}
+
+/// An image with a label of its own, made of busybox.
+fn labelled(api: &Api, label: &str, name: Option<&str>) -> Result<Image> {
+    let container = api.run_script(&format!("echo {label} > /made"))?;
+    container.wait()?;
+    let query = name.and_then(|name| name.split_once(':'));
+    let query = query.map_or(String::new(), |(repo, tag)| format!("&repo={repo}&tag={tag}"));
+    let change = encode(&format!("LABEL {label}=1"));
+    let path = format!("/commit?container={}&changes={change}{query}", container.id);
+    let answer = api.post_json(&path, &json!(null))?.expect(201)?.json()?;
+    let id = answer["Id"].as_str().context("no Id")?.to_owned();
+    Ok(Image { api: api.clone(), name: name.map_or(id, str::to_owned) })
+}
+
+fn prune(api: &Api, of: &[(&str, &str)]) -> Result<Value> {
+    api.post(&format!("/images/prune?{}", filters(of)))?.expect(200)?.json()
+}
+
+/// On a host of its own: dockerd's prune takes the leases away that protect what others are just making.
+fn prunes(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| {},
+        |host| {
+            prune_takes_what_nobody_uses(&host.api())?;
+            prune_spares_what_containers_use(&host.api())?;
+            docker_prunes(host)
+        },
+    )
+}
+
+fn prune_takes_what_nobody_uses(api: &Api) -> Result<()> {
+    let label = unique("prune");
+    let name = format!("{label}:1");
+    let named = labelled(api, &label, Some(&name))?;
+    let nameless = labelled(api, &label, None)?;
+    let of: &[(&str, &str)] = &[("label", &label)];
+    let pruned = prune(api, &[of, &[("label!", label.as_str())]].concat())?;
+    ensure!(pruned == json!({"ImagesDeleted": null, "SpaceReclaimed": 0}), "{pruned}");
+    let pruned = prune(api, &[of, &[("until", "1h")]].concat())?;
+    ensure!(pruned["ImagesDeleted"].is_null(), "{pruned}");
+    let pruned = prune(api, of)?;
+    let expected = json!([{"Untagged": nameless.name}, {"Deleted": nameless.name}]);
+    ensure!(pruned["ImagesDeleted"] == expected, "{pruned}");
+    ensure!(pruned["SpaceReclaimed"].as_u64().is_some_and(|bytes| bytes > 100), "{pruned}");
+    gone(api, &nameless.name)?;
+    let id = inspect(api, &name)?["Id"].clone();
+    let pruned = prune(api, &[of, &[("dangling", "false")]].concat())?;
+    ensure!(pruned["ImagesDeleted"] == json!([{"Untagged": name}, {"Deleted": id}]), "{pruned}");
+    gone(api, &named.name)?;
+    for bad in [[("reference", "x")], [("until", "x")], [("dangling", "x")]] {
+        api.post(&format!("/images/prune?{}", filters(&bad)))?.expect_error(400)?;
+    }
+    Ok(())
+}
+
+fn prune_spares_what_containers_use(api: &Api) -> Result<()> {
+    let label = unique("spare");
+    let (one, two) = (format!("{label}:1"), format!("{label}:2"));
+    let _one = labelled(api, &label, Some(&one))?;
+    api.post(&format!("/images/{one}/tag?repo={label}&tag=2"))?.expect(201)?;
+    let _two = Image { api: api.clone(), name: two.clone() };
+    let nameless = labelled(api, &label, None)?;
+    let by_name = api.create(json!({"Image": one, "Cmd": ["true"]}))?;
+    let by_id = api.create(json!({"Image": nameless.name, "Cmd": ["true"]}))?;
+    let all: &[(&str, &str)] = &[("label", &label), ("dangling", "false")];
+    let pruned = prune(api, all)?;
+    ensure!(pruned["ImagesDeleted"] == json!([{"Untagged": two}]), "{pruned}");
+    inspect(api, &one)?;
+    inspect(api, &nameless.name)?;
+    drop((by_name, by_id));
+    let pruned = prune(api, all)?;
+    ensure!(pruned["ImagesDeleted"].as_array().map(Vec::len) == Some(4), "{pruned}");
+    Ok(())
+}
+
+fn docker_prunes(host: &Host) -> Result<()> {
+    let docker = Docker::newest(host).or_skip()?;
+    let api = host.api();
+    let label = unique("cliprune");
+    let name = format!("{label}:1");
+    let filter = format!("label={label}");
+    let image = labelled(&api, &label, Some(&name))?;
+    let out = docker.run(&["image", "prune", "-f", "--filter", &filter])?.success()?;
+    ensure!(out == "Total reclaimed space: 0B\n", "{out}");
+    let out = docker.run(&["image", "prune", "-a", "-f", "--filter", &filter])?.success()?;
+    ensure!(
+        out.contains(&format!("untagged: {name}\n")) && out.contains("deleted: sha256:"),
+        "{out}"
+    );
+    gone(&api, &image.name)?;
+    Ok(())
+}
+
+fn lists_tell_manifests_and_what_is_shared(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let label = unique("share");
+    let name = format!("{label}:1");
+    let _image = labelled(&api, &label, Some(&name))?;
+    let of = filters(&[("label", &label)]);
+    let plain = api.get_json(&format!("/images/json?{of}"))?;
+    ensure!(plain[0]["SharedSize"] == -1 && plain[0].get("Manifests").is_none(), "{plain}");
+    let full = api.get_json("/images/json?shared-size=1&manifests=1")?;
+    let mut all = full.as_array().context("no list")?.iter();
+    let image = all.find(|image| image["RepoTags"] == json!([name])).context("not listed")?;
+    let (shared, size) = (image["SharedSize"].as_u64(), image["Size"].as_u64());
+    ensure!(shared.is_some_and(|shared| shared > 100_000) && shared < size, "{image}");
+    let manifest = &image["Manifests"][0];
+    ensure!(
+        manifest["ID"] == image["Id"]
+            && manifest["Kind"] == "image"
+            && manifest["Available"] == true
+            && manifest["Size"]["Total"] == image["Size"]
+            && manifest["ImageData"]["Platform"]["os"] == "linux"
+            && manifest["ImageData"]["Size"]["Unpacked"]
+                .as_u64()
+                .is_some_and(|size| size > 100_000),
+        "{manifest}"
+    );
+    let older = api.at("1.46").get_json(&format!("/images/json?manifests=1&shared-size=1&{of}"))?;
+    ensure!(older[0].get("Manifests").is_none(), "{older}");
+    let oldest = api.at("1.41").get_json(&format!("/images/json?shared-size=1&{of}"))?;
+    ensure!(oldest[0]["SharedSize"] == -1, "{oldest}");
+    let inspected = api.get_json(&format!("/images/{name}/json?manifests=1"))?;
+    ensure!(inspected["Manifests"][0]["ID"] == image["Id"], "{inspected}");
+    Ok(())
+}
+
+/// An OCI layout of an index: one image, and what is attested of it.
+fn attested(name: &str) -> Result<(Vec<u8>, Value)> {
+    let layer = archive(&[("file", name.as_bytes().to_vec())])?;
+    let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": []});
+    let statement = statement.to_string().into_bytes();
+    let mut blobs: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut store = |kind: &str, bytes: Vec<u8>| -> Result<Value> {
+        let sum = sha256(&bytes)?;
+        let entry =
+            json!({"mediaType": kind, "digest": format!("sha256:{sum}"), "size": bytes.len()});
+        blobs.push((format!("blobs/sha256/{sum}"), bytes));
+        Ok(entry)
+    };
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let mut manifest = |os: &str, layer: Value, diff_id: Value| -> Result<Value> {
+        let config = json!({
+            "architecture": if os == "linux" { "amd64" } else { os }, "os": os,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        });
+        let config = store(config_type, config.to_string().into_bytes())?;
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
+        });
+        store(manifest_type, manifest.to_string().into_bytes())
+    };
+    let described = |kind: &str, bytes: &[u8]| -> Result<Value> {
+        Ok(
+            json!({"mediaType": kind, "digest": format!("sha256:{}", sha256(bytes)?), "size": bytes.len()}),
+        )
+    };
+    let layer_entry = described("application/vnd.oci.image.layer.v1.tar", &layer)?;
+    let mut image = manifest("linux", layer_entry.clone(), layer_entry["digest"].clone())?;
+    image["platform"] = json!({"architecture": "amd64", "os": "linux"});
+    let mut statement_entry = described("application/vnd.in-toto+json", &statement)?;
+    statement_entry["annotations"] =
+        json!({"in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2"});
+    let mut attestation =
+        manifest("unknown", statement_entry.clone(), statement_entry["digest"].clone())?;
+    attestation["platform"] = json!({"architecture": "unknown", "os": "unknown"});
+    attestation["annotations"] = json!({
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": image["digest"],
+    });
+    let index_type = "application/vnd.oci.image.index.v1+json";
+    let index = json!({
+        "schemaVersion": 2, "mediaType": index_type, "manifests": [image, attestation],
+    });
+    let mut target = store(index_type, index.to_string().into_bytes())?;
+    target["annotations"] =
+        json!({"io.containerd.image.name": format!("docker.io/library/{name}")});
+    let top = json!({"schemaVersion": 2, "manifests": [target]}).to_string().into_bytes();
+    let path = |entry: &Value| -> String {
+        format!("blobs/{}", entry["digest"].as_str().unwrap_or_default().replace(':', "/"))
+    };
+    blobs.push((path(&layer_entry), layer));
+    blobs.push((path(&statement_entry), statement));
+    blobs.push(("index.json".to_owned(), top));
+    blobs.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+    let files: Vec<(&str, Vec<u8>)> =
+        blobs.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    Ok((archive(&files)?, statement_entry))
+}
+
+fn attestations_are_kept_and_shown(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let name = format!("{}:1", unique("attested"));
+    let (archive, statement) = attested(&name)?;
+    let lines = loaded(&api, "", archive)?;
+    let _image = Image { api: api.clone(), name: name.clone() };
+    ensure!(lines == [format!("Loaded image: {name}\n")], "{lines:?}");
+    let of = format!("/images/{name}/attestations");
+    let shown = api.get_json(&of)?;
+    ensure!(
+        shown[0]["Descriptor"]["digest"] == statement["digest"]
+            && shown[0]["PredicateType"] == "https://slsa.dev/provenance/v0.2"
+            && shown[0].get("Statement").is_none(),
+        "{shown}"
+    );
+    let full = api.get_json(&format!("{of}?statement=1"))?;
+    ensure!(full[0]["Statement"]["_type"] == "https://in-toto.io/Statement/v0.1", "{full}");
+    ensure!(api.get_json(&format!("{of}?type=other"))? == json!([]));
+    api.get("/images/nothing-like-it/attestations")?.expect_error(404)?;
+    let kinds = api.get_json(&format!("/images/{name}/json?manifests=1"))?;
+    let kinds: Vec<&Value> =
+        kinds["Manifests"].as_array().context("no Manifests")?.iter().map(|m| &m["Kind"]).collect();
+    ensure!(kinds == ["image", "attestation"], "{kinds:?}");
+    // A saved archive has them, too.
+    let saved = files(&save(&api, &format!("names={name}"))?)?;
+    let path = statement["digest"].as_str().unwrap_or_default().replace(':', "/");
+    ensure!(saved.iter().any(|(known, _)| *known == format!("blobs/{path}")));
+    Ok(())
+}
+
+fn disk_usage_tells_sizes(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let volume = unique("df");
+    let mut body =
+        e2e::api::script_body("head -c 300000 /dev/zero > /v/f; head -c 200000 /dev/zero > /f");
+    body["HostConfig"]["Binds"] = json!([format!("{volume}:/v")]);
+    let container = api.create(body)?;
+    container.start()?;
+    container.wait()?;
+    let old = api.at("1.51").get_json("/system/df")?;
+    let of = |list: &str, key: &str, value: &str| -> Result<Value> {
+        let mut items = old[list].as_array().with_context(|| format!("no {list}"))?.iter();
+        Ok(items.find(|item| item[key] == value).with_context(|| format!("no {value}"))?.clone())
+    };
+    let used = of("Volumes", "Name", &volume)?["UsageData"].clone();
+    ensure!(used["RefCount"] == 1, "{used}");
+    ensure!(used["Size"].as_u64().is_some_and(|size| size >= 300_000), "{used}");
+    let written = of("Containers", "Id", &container.id)?;
+    ensure!(written["SizeRw"].as_u64().is_some_and(|size| size >= 200_000), "{written}");
+    ensure!(written["SizeRootFs"].as_u64() > written["SizeRw"].as_u64(), "{written}");
+    ensure!(old["Images"][0]["SharedSize"].as_i64().is_some_and(|size| size >= 0), "{old}");
+    ensure!(
+        old["LayersSize"].as_u64().is_some_and(|size| size > 100_000)
+            && old["BuildCache"] == json!([])
+    );
+    ensure!(old.get("ImageUsage").is_none(), "{old}");
+    let new = api.get_json("/system/df")?;
+    ensure!(new["Images"] == new["ImageUsage"]["Items"], "{new}");
+    ensure!(new["ContainerUsage"]["TotalCount"].as_u64().is_some_and(|count| count > 0), "{new}");
+    let verbose = api.get_json("/system/df?verbose=1&type=volume")?;
+    let keys: Vec<&String> = verbose.as_object().context("no object")?.keys().collect();
+    ensure!(keys == ["VolumeUsage"], "{keys:?}");
+    ensure!(verbose["VolumeUsage"]["Items"].is_array(), "{verbose}");
+    let one = api.at("1.51").get_json("/system/df?type=container&type=build-cache")?;
+    ensure!(one.get("Images").is_none() && one["Containers"].is_array(), "{one}");
+    let unknown = api.get("/system/df?type=x")?.expect_error(400)?;
+    ensure!(unknown == "unknown object type: x", "{unknown}");
+    container.remove()?;
+    api.delete(&format!("/volumes/{volume}"))?.expect(204)?;
+    Ok(())
+}
+
+fn docker_system_df(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    let docker = Docker::newest(host).or_skip()?;
+    host.api().have(BUSYBOX)?;
+    let out = docker.run(&["system", "df"])?.success()?;
+    for row in ["Images", "Containers", "Local Volumes", "Build Cache"] {
+        ensure!(out.lines().any(|line| line.starts_with(row)), "{out}");
+    }
+    let out = docker.run(&["system", "df", "-v"])?.success()?;
+    ensure!(out.contains("busybox"), "{out}");
+    let old = Docker::debian(host).or_skip()?;
+    old.run(&["system", "df"])?.success()?;
     Ok(())
 }

@@ -6,11 +6,13 @@ use names::Platform;
 
 use super::list::summary;
 use super::make::PARENT;
+use super::manifests::manifests;
 use super::{Descriptor, ImageDetails};
 use crate::{Engine, Error, Result};
 
 impl Engine {
-    /// Everything about one image, for one platform: the given one exactly, else the one that runs best here, else any.
+    /// Everything about one image, for one platform: the given one exactly, else the one that runs best here, else any;
+    /// with all its manifests if they are asked for.
     ///
     /// # Errors
     /// [`Error::InvalidReference`], [`Error::NoSuchImage`], [`Error::AmbiguousImage`]; [`Error::NoSuchPlatform`] only if a
@@ -19,6 +21,7 @@ impl Engine {
         &self,
         typed: &str,
         platform: Option<&Platform>,
+        with_manifests: bool,
     ) -> Result<ImageDetails> {
         let found = self.find_image(typed).await?;
         let records = self.image_records(&found.record.target.digest).await?;
@@ -35,11 +38,9 @@ impl Engine {
                 platform: platform.to_string(),
             });
         }
-        let mut summary = summary(
-            &records.iter().collect::<Vec<_>>(),
-            &facts,
-            &*self.inventory().loaded().await?,
-        );
+        let containers = self.inventory().loaded().await?;
+        let mut summary = summary(&records.iter().collect::<Vec<_>>(), &facts, &containers);
+        summary.manifests = with_manifests.then(|| manifests(&facts, &containers));
         let mut details = ImageDetails {
             config_json: Vec::new(),
             diff_ids: Vec::new(),

@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::cache::Listed;
 use super::make::PARENT;
+use super::manifests::manifests;
 use super::naming::{is_dangling, reference_of, repo_tags_and_digests};
+use super::shared::{Shares, total};
 use super::{ImageFacts, ImageFilter, ImageSummary, glob};
 use crate::containers::Container;
 use crate::inventory::Snapshot;
@@ -25,15 +27,33 @@ impl Engine {
         let listed = self.all_image_facts().await?;
         let filter = self.prepare(filter, &listed).await?;
         let containers = self.inventory().loaded().await?;
-        let mut summaries: Vec<ImageSummary> = group(&listed, &filter)
-            .into_values()
-            .filter_map(|records| {
-                let facts = listed.facts.get(&records.first()?.target.digest)?;
-                Some(summary(&records, facts, &containers))
+        let groups = group(&listed, &filter);
+        let found = groups.into_values().filter_map(|records| {
+            let facts = listed.facts.get(&records.first()?.target.digest)?;
+            Some((records, facts.as_ref()))
+        });
+        let found: Vec<(Vec<&Image>, &ImageFacts)> = found.collect();
+        let wanted = filter.filter;
+        let shares = wanted.shared_size.then(|| {
+            Shares::of(found.iter().map(|(_, facts)| *facts), |layer| {
+                self.image_cache().size(layer)
             })
-            .collect();
+        });
+        let summaries = found.iter().map(|(records, facts)| ImageSummary {
+            shared_size: shares.as_ref().map(|shares| shares.shared(facts)),
+            manifests: wanted.manifests.then(|| manifests(facts, &containers)),
+            ..summary(records, facts, &containers)
+        });
+        let mut summaries: Vec<ImageSummary> = summaries.collect();
         summaries.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         Ok(summaries)
+    }
+
+    /// Bytes of all images, what they share counted once.
+    pub(crate) async fn size_of_images(&self) -> Result<u64> {
+        let listed = self.all_image_facts().await?;
+        let facts = listed.facts.values().map(AsRef::as_ref);
+        Ok(total(facts, |layer| self.image_cache().size(layer)))
     }
 
     /// How many images there are, counted by id.
@@ -48,12 +68,7 @@ impl Engine {
 
     /// Looks up what the filter names.
     async fn prepare<'a>(&self, filter: &'a ImageFilter, listed: &Listed) -> Result<Prepared<'a>> {
-        let mut prepared = Prepared {
-            filter,
-            before: Vec::new(),
-            since: Vec::new(),
-            intermediate: HashSet::new(),
-        };
+        let mut prepared = Prepared::of(filter);
         for (names, times) in
             [(&filter.before, &mut prepared.before), (&filter.since, &mut prepared.since)]
         {
@@ -76,7 +91,7 @@ impl Engine {
 }
 
 /// A filter with everything it refers to.
-struct Prepared<'a> {
+pub(super) struct Prepared<'a> {
     filter: &'a ImageFilter,
     before: Vec<Timestamp>,
     since: Vec<Timestamp>,
@@ -97,8 +112,13 @@ fn group<'a>(listed: &'a Listed, filter: &Prepared<'_>) -> BTreeMap<&'a str, Vec
     groups
 }
 
-impl Prepared<'_> {
-    fn passes(&self, record: &Image, facts: &ImageFacts) -> bool {
+impl<'a> Prepared<'a> {
+    /// A filter that names no image.
+    pub(super) fn of(filter: &'a ImageFilter) -> Self {
+        Self { filter, before: Vec::new(), since: Vec::new(), intermediate: HashSet::new() }
+    }
+
+    pub(super) fn passes(&self, record: &Image, facts: &ImageFacts) -> bool {
         let created = created(facts);
         let filter = self.filter;
         let hidden = is_dangling(record) && self.intermediate.contains(&record.target.digest);
@@ -168,7 +188,9 @@ pub(super) fn summary(
         created: config.and_then(|config| config.created),
         labels: config.map(|config| config.labels.clone()).unwrap_or_default(),
         size: facts.size(),
+        shared_size: None,
         containers: used as u64,
+        manifests: None,
         target: target.into(),
     }
 }

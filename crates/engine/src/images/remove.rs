@@ -143,8 +143,7 @@ impl Engine {
         if self.settings().manage_cri {
             return Ok(());
         }
-        let pinned =
-            going.clone().any(|image| has_label(image, "io.cri-containerd.pinned", "pinned"));
+        let pinned = going.clone().any(is_pinned);
         let managed = going.any(is_managed);
         let pod = removal.users.iter().find_map(|container| match &container.owner {
             Owner::Kubernetes { namespace, pod, .. } => Some(format!("{namespace}/{pod}")),
@@ -243,6 +242,16 @@ fn same_reference<'a>(found: &Found, all: &'a [Image]) -> Vec<&'a Image> {
     same
 }
 
+/// Kubernetes manages or has pinned it.
+pub(super) fn is_kubernetes(image: &Image) -> bool {
+    is_managed(image) || is_pinned(image)
+}
+
+/// The kubelet must not remove it.
+fn is_pinned(image: &Image) -> bool {
+    has_label(image, "io.cri-containerd.pinned", "pinned")
+}
+
 /// CRI answers for this record.
 fn is_managed(image: &Image) -> bool {
     has_label(image, "io.cri-containerd.image", "managed")
@@ -252,7 +261,7 @@ fn has_label(image: &Image, key: &str, value: &str) -> bool {
     image.labels.get(key).is_some_and(|found| found == value)
 }
 
-fn familiar(record: &Image) -> String {
+pub(super) fn familiar(record: &Image) -> String {
     record
         .name
         .parse::<ImageRef>()

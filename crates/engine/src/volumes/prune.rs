@@ -1,13 +1,12 @@
 //! Remove all volumes that nobody uses.
 
-use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use names::VolumeName;
 
 use super::event;
 use super::list::VolumeFilter;
+use super::size::size_of;
 use crate::{Engine, Result};
 
 /// What a prune removed.
@@ -31,8 +30,7 @@ impl Engine {
         let mut pruned = PrunedVolumes::default();
         for volume in self.list_volumes(&unused).await? {
             let Ok(name) = volume.name.parse::<VolumeName>() else { continue };
-            let directory = PathBuf::from(&volume.mountpoint);
-            let size = tokio::task::spawn_blocking(move || size_of(&directory)).await.unwrap_or(0);
+            let size = size_of(PathBuf::from(&volume.mountpoint)).await;
             match self.remove_unused_volumes(vec![name], None).await {
                 Ok(gone) if gone.is_empty() => {}
                 Ok(_) => {
@@ -48,40 +46,5 @@ impl Engine {
         let reclaimed = [("reclaimed", pruned.reclaimed.to_string())];
         self.hub().publish(event("", "prune", reclaimed));
         Ok(pruned)
-    }
-}
-
-/// Bytes of all files in a directory, each counted once (moby `daemon/internal/directory`). What cannot be read counts
-/// nothing.
-fn size_of(directory: &Path) -> u64 {
-    let mut pending = vec![directory.to_owned()];
-    let mut counted = HashSet::new();
-    let mut bytes: u64 = 0;
-    while let Some(directory) = pending.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                pending.push(entry.path());
-            } else if metadata.nlink() == 1 || counted.insert((metadata.dev(), metadata.ino())) {
-                bytes = bytes.saturating_add(metadata.len());
-            }
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_with_two_names_are_counted_once() {
-        let temp = tempfile::tempdir().unwrap();
-        std::fs::create_dir(temp.path().join("d")).unwrap();
-        std::fs::write(temp.path().join("d/a"), [0; 100]).unwrap();
-        std::fs::hard_link(temp.path().join("d/a"), temp.path().join("b")).unwrap();
-        std::fs::write(temp.path().join("c"), [0; 20]).unwrap();
-        assert_eq!(size_of(temp.path()), 120);
-        assert_eq!(size_of(&temp.path().join("nothing")), 0);
     }
 }

@@ -84,7 +84,7 @@ async fn an_image_is_found_by_name_digest_and_id() {
     ];
     for typed in typed {
         assert_eq!(
-            rig.engine.inspect_image(&typed, None).await.unwrap().summary.id,
+            rig.engine.inspect_image(&typed, None, false).await.unwrap().summary.id,
             one.digest,
             "{typed}"
         );
@@ -95,11 +95,11 @@ async fn an_image_is_found_by_name_digest_and_id() {
         (&format!("nginx@{}", one.digest), format!("No such image: nginx@{}", one.digest)),
         ("0000", "No such image: 0000:latest".to_owned()),
     ] {
-        let error = rig.engine.inspect_image(typed, None).await.unwrap_err();
+        let error = rig.engine.inspect_image(typed, None, false).await.unwrap_err();
         assert_eq!(error.message(), text);
     }
     assert!(matches!(
-        rig.engine.inspect_image("No Such", None).await,
+        rig.engine.inspect_image("No Such", None, false).await,
         Err(Error::InvalidReference(_))
     ));
 }
@@ -116,15 +116,15 @@ async fn inspect_shows_one_platform() {
     rig.pull("app:1").await.unwrap();
     let name = rig.registry.name("app:1");
 
-    let shown = rig.engine.inspect_image(&name, None).await.unwrap();
+    let shown = rig.engine.inspect_image(&name, None, false).await.unwrap();
     assert_eq!((&shown.summary.id, &shown.diff_ids[..]), (&index, &[layer.diff_id][..]));
     assert_eq!(shown.config_json, content.blobs[&ours.config]);
     assert!(shown.last_tag_time.is_some() && shown.summary.size > 20_000);
     let host = host().parse().unwrap();
-    let shown = rig.engine.inspect_image(&name, Some(&host)).await.unwrap();
+    let shown = rig.engine.inspect_image(&name, Some(&host), false).await.unwrap();
     assert_eq!(shown.summary.id, ours.digest);
     let s390x = "linux/s390x".parse().unwrap();
-    let error = rig.engine.inspect_image(&name, Some(&s390x)).await.unwrap_err();
+    let error = rig.engine.inspect_image(&name, Some(&s390x), false).await.unwrap_err();
     assert_eq!(
         error.message(),
         format!(
@@ -137,9 +137,12 @@ async fn inspect_shows_one_platform() {
         .await
         .unwrap();
     assert_eq!(
-        rig.engine.inspect_image(&name, Some(&s390x)).await.unwrap().summary.labels["test"],
+        rig.engine.inspect_image(&name, Some(&s390x), false).await.unwrap().summary.labels["test"],
         "foreign"
     );
     assert!(rig.list().await[0].size > size, "both platforms count");
-    assert_eq!(rig.engine.inspect_image(&name, None).await.unwrap().summary.labels["test"], "ours");
+    assert_eq!(
+        rig.engine.inspect_image(&name, None, false).await.unwrap().summary.labels["test"],
+        "ours"
+    );
 }

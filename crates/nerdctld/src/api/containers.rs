@@ -12,7 +12,7 @@ pub(in crate::api) mod prune;
 pub(in crate::api) mod stats;
 pub(in crate::api) mod streams;
 pub(in crate::api) mod update;
-mod view;
+pub(in crate::api) mod view;
 
 use std::sync::Arc;
 

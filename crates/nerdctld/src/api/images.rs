@@ -2,6 +2,8 @@
 //! [`archive`], how an image looks to a client in [`view`].
 
 pub(in crate::api) mod archive;
+pub(in crate::api) mod attestations;
+pub(in crate::api) mod prune;
 pub(in crate::api) mod push;
 pub(in crate::api) mod transfer;
 pub(in crate::api) mod view;
@@ -22,8 +24,12 @@ use super::reply::Reply;
 
 /// `GET /images/json`.
 pub(in crate::api) async fn list(call: Call) -> Answer {
-    requests::image_list(call.version, &call.query)?;
-    let filter = list_filter(&call)?;
+    let extras = requests::image_list(call.version, &call.query)?;
+    let filter = ImageFilter {
+        shared_size: extras.shared_size,
+        manifests: extras.manifests,
+        ..list_filter(&call)?
+    };
     let images = call.engine.list_images(&filter).await?;
     let mut images: Vec<_> = images.into_iter().map(view::summary).collect();
     responses::image_list(call.version, &mut images);
@@ -47,6 +53,7 @@ fn list_filter(call: &Call) -> Result<ImageFilter, Refusal> {
         since: values("since"),
         until: given.until(&Zoned::now()).map_err(bad_until)?,
         all: call.query.flag("all"),
+        ..ImageFilter::default()
     })
 }
 
@@ -62,9 +69,10 @@ fn bad_until(error: InvalidFilter) -> Refusal {
 
 /// `GET /images/{name}/json`.
 pub(in crate::api) async fn inspect(call: Call) -> Answer {
-    let (_, platform) = requests::image_inspect(call.version, &call.query)?;
+    let (manifests, platform) = requests::image_inspect(call.version, &call.query)?;
     let platform = Some(platform).filter(|text| !text.is_empty()).map(json_platform).transpose()?;
-    let details = call.engine.inspect_image(call.parameter("name"), platform.as_ref()).await?;
+    let name = call.parameter("name");
+    let details = call.engine.inspect_image(name, platform.as_ref(), manifests).await?;
     let mut image = view::inspect(details);
     responses::image_inspect(call.version, &mut image);
     Ok(Reply::json(&image))

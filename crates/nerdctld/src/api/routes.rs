@@ -10,8 +10,8 @@ use super::call::{Answer, Call};
 use super::metrics::{self, Action};
 use super::version::ApiVersion;
 use super::{
-    auth, containers, distribution, events, exec, images, networks, ready, system, unsupported,
-    volumes,
+    auth, containers, disk_usage, distribution, events, exec, images, networks, ready, system,
+    unsupported, volumes,
 };
 
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -117,7 +117,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/info",                   |call| Box::pin(system::info(call))),
     get   ("/events",                 |call| Box::pin(events::follow(call))),
     post  ("/auth",                   |call| Box::pin(auth::check(call))),
-    get   ("/system/df",              |call| Box::pin(unsupported::not_built(call))),
+    get   ("/system/df",              |call| Box::pin(disk_usage::usage(call))),
     Route::new("OPTIONS", "/{path*}", |call| Box::pin(unsupported::options(call))),
 
     // Containers
@@ -163,10 +163,10 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/images/get",                  |call| Box::pin(images::archive::get(call))),
     post  ("/images/create",               |call| Box::pin(images::transfer::create(call))),
     post  ("/images/load",                 |call| Box::pin(images::archive::load(call))),
-    post  ("/images/prune",                |call| Box::pin(unsupported::not_built(call))).since(1, 25),
+    post  ("/images/prune",                |call| Box::pin(images::prune::prune(call))).finishes().since(1, 25),
     get   ("/images/{name*}/json",         |call| Box::pin(images::inspect(call))),
     get   ("/images/{name*}/history",      |call| Box::pin(images::history(call))),
-    get   ("/images/{name*}/attestations", |call| Box::pin(unsupported::not_built(call))).since(1, 55),
+    get   ("/images/{name*}/attestations", |call| Box::pin(images::attestations::list(call))).since(1, 55),
     get   ("/images/{name*}/get",          |call| Box::pin(images::archive::get_one(call))),
     post  ("/images/{name*}/push",         |call| Box::pin(images::push::push(call))),
     post  ("/images/{name*}/tag",          |call| Box::pin(images::tag(call))).finishes(),

@@ -115,7 +115,7 @@ fn filter(given: &Filters) -> Result<VolumeFilter, Refusal> {
     })
 }
 
-fn view(volume: domain::Volume) -> Volume {
+pub(in crate::api) fn view(volume: domain::Volume) -> Volume {
     Volume {
         created_at: time::rfc3339(volume.created),
         driver: domain::Volume::DRIVER.to_owned(),

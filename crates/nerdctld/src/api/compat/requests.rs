@@ -191,6 +191,12 @@ pub(in crate::api) fn image_archive_platforms(
     Ok(platforms)
 }
 
+/// `type` of a disk usage: which kinds of things; honoured from 1.42 on. `None` means all.
+pub(in crate::api) fn disk_usage_types(version: ApiVersion, query: &Query) -> Option<Vec<&str>> {
+    let types: Vec<&str> = query.all("type").collect();
+    (version >= v(42) && !types.is_empty()).then_some(types)
+}
+
 /// Cluster volumes are new in 1.42.
 pub(in crate::api) fn has_cluster_volumes(version: ApiVersion) -> bool {
     version >= v(42)

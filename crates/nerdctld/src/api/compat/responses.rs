@@ -7,7 +7,7 @@ use docker_wire::images::{
     ExplicitImageConfig, ImageConfig, ImageInspect, ImageInspectConfig, ImageSummary,
 };
 use docker_wire::networks::{EndpointSettings, Network};
-use docker_wire::system::{Commit, Info};
+use docker_wire::system::{Commit, DiskUsage, Info};
 use docker_wire::time;
 
 use super::v;
@@ -186,6 +186,33 @@ pub(in crate::api) fn image_list(version: ApiVersion, images: &mut [ImageSummary
             image.containers = -1;
         }
     }
+}
+
+/// `GET /system/df`. 1.52 has totals of each kind, with their things. The lists of before stay beside them unless a client
+/// that knows of it asks for the new form only (`verbose`).
+pub(in crate::api) fn disk_usage(
+    version: ApiVersion,
+    mut usage: DiskUsage,
+    verbose: bool,
+) -> DiskUsage {
+    let verbose = verbose && version >= v(52);
+    if verbose {
+        usage.legacy = None;
+        return usage;
+    }
+    let legacy = usage.legacy.get_or_insert_default();
+    legacy.layers_size = usage.image_usage.as_ref().map_or(0, |images| images.total_size);
+    legacy.images = usage.image_usage.as_ref().map(|images| images.items.clone());
+    legacy.containers = usage.container_usage.as_ref().map(|containers| containers.items.clone());
+    legacy.volumes = usage.volume_usage.as_ref().map(|volumes| volumes.items.clone());
+    legacy.build_cache = usage.build_cache_usage.as_ref().map(|records| records.items.clone());
+    if version >= v(52) {
+        return usage;
+    }
+    for image in legacy.images.iter_mut().flatten().filter(|_| version < v(44)) {
+        image.virtual_size = Some(image.size);
+    }
+    DiskUsage { legacy: usage.legacy, ..DiskUsage::default() }
 }
 
 /// 1.43 shows nothing where there is nothing.

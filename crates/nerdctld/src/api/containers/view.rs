@@ -30,7 +30,7 @@ use super::create::recorded::{self, Recorded};
 use crate::api::images::view as image_view;
 
 /// An element of the list.
-pub(super) fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
+pub(in crate::api) fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
     let (program, arguments) = container
         .command
         .split_first()

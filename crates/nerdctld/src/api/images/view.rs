@@ -6,11 +6,12 @@ use docker_wire::containers::{DriverData, HealthConfig};
 use docker_wire::distribution;
 use docker_wire::images::{
     ImageConfig, ImageIdentity, ImageInspect, ImageInspectConfig, ImageMetadata, ImageRootFs,
-    ImageSummary, PullIdentity,
+    ImageSummary, ManifestAttestationData, ManifestImageData, ManifestSize, ManifestSummary,
+    PullIdentity, UnpackedSize,
 };
 use docker_wire::{Empty, decode, time};
-use engine::images::{self as domain, ImageDetails};
-use names::ImageRef;
+use engine::images::{self as domain, ImageDetails, ManifestKind};
+use names::{ImageRef, Platform};
 use serde::Deserialize;
 
 /// The OCI image configuration (image-spec `config.md`), and Docker's additions to it.
@@ -62,7 +63,7 @@ struct Run {
 }
 
 /// An element of the list.
-pub(super) fn summary(image: domain::ImageSummary) -> ImageSummary {
+pub(in crate::api) fn summary(image: domain::ImageSummary) -> ImageSummary {
     ImageSummary {
         containers: number(image.containers),
         created: image.created.map_or(0, |created| created.as_second()),
@@ -71,9 +72,56 @@ pub(super) fn summary(image: domain::ImageSummary) -> ImageSummary {
         descriptor: Some(descriptor(image.target)),
         repo_digests: image.repo_digests,
         repo_tags: image.repo_tags,
-        shared_size: -1,
+        shared_size: image.shared_size.map_or(-1, number),
         size: number(image.size),
+        manifests: image.manifests.map(manifests),
         ..ImageSummary::default()
+    }
+}
+
+fn manifests(of: Vec<domain::ManifestSummary>) -> Vec<ManifestSummary> {
+    of.into_iter().map(manifest).collect()
+}
+
+fn manifest(of: domain::ManifestSummary) -> ManifestSummary {
+    let unpacked = number(of.unpacked_size);
+    let size = ManifestSize {
+        content: number(of.content_size),
+        total: number(of.content_size.saturating_add(of.unpacked_size)),
+    };
+    let shown = ManifestSummary {
+        id: of.descriptor.digest.clone(),
+        descriptor: descriptor(of.descriptor),
+        available: of.available,
+        size,
+        ..ManifestSummary::default()
+    };
+    match of.kind {
+        ManifestKind::Image { platform, containers } => ManifestSummary {
+            kind: "image".to_owned(),
+            image_data: Some(ManifestImageData {
+                platform: platform.map(self::platform).unwrap_or_default(),
+                size: UnpackedSize { unpacked },
+                containers,
+                ..ManifestImageData::default()
+            }),
+            ..shown
+        },
+        ManifestKind::Attestation { subject } => ManifestSummary {
+            kind: "attestation".to_owned(),
+            attestation_data: Some(ManifestAttestationData { subject }),
+            ..shown
+        },
+        ManifestKind::Unknown => ManifestSummary { kind: "unknown".to_owned(), ..shown },
+    }
+}
+
+fn platform(of: Platform) -> distribution::Platform {
+    distribution::Platform {
+        architecture: of.architecture().to_owned(),
+        os: of.os().to_owned(),
+        variant: of.variant().unwrap_or_default().to_owned(),
+        ..distribution::Platform::default()
     }
 }
 
@@ -82,12 +130,7 @@ fn number(given: u64) -> i64 {
 }
 
 pub(in crate::api) fn descriptor(target: domain::Descriptor) -> distribution::Descriptor {
-    let platform = target.platform.map(|platform| distribution::Platform {
-        architecture: platform.architecture().to_owned(),
-        os: platform.os().to_owned(),
-        variant: platform.variant().unwrap_or_default().to_owned(),
-        ..distribution::Platform::default()
-    });
+    let platform = target.platform.map(platform);
     distribution::Descriptor {
         media_type: target.media_type,
         digest: target.digest,
@@ -126,6 +169,7 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
             last_tag_time: time::rfc3339_nano_or_zero(details.last_tag_time),
         },
         descriptor: Some(descriptor(summary.target)),
+        manifests: summary.manifests.map(manifests),
         ..ImageInspect::default()
     }
 }
@@ -176,7 +220,9 @@ mod tests {
                 created: None,
                 labels: BTreeMap::new(),
                 size: 11,
+                shared_size: None,
                 containers: 2,
+                manifests: None,
             },
             config_json: serde_json::to_vec(document).unwrap(),
             diff_ids: vec!["sha256:b".to_owned()],

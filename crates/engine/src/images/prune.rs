@@ -1,0 +1,262 @@
+//! Remove the images that nobody uses (moby `daemon/containerd/image_prune.go`).
+//!
+//! | Image | What goes |
+//! |---|---|
+//! | no container uses it | all its names that pass the filter, and with the last one the image |
+//! | a container uses it | names that no container was made by, but never the last |
+//! | Kubernetes manages or has pinned it | nothing, whoever uses it |
+//!
+//! Without `all`, only images that have no name are looked at.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use containerd::images::Image;
+use jiff::Timestamp;
+
+use super::cache::Listed;
+use super::facts::ImageFacts;
+use super::list::{Prepared, uses};
+use super::naming::{is_dangling, reference_of};
+use super::remove::{familiar, is_kubernetes};
+use super::shared::layers;
+use super::{ImageFilter, Removed};
+use crate::containers::Container;
+use crate::events::{Event, EventType};
+use crate::inventory::Snapshot;
+use crate::{Engine, Result};
+
+/// Which images a prune may remove.
+#[derive(Clone, Debug, Default)]
+pub struct ImagePruneFilter {
+    /// Also those with a name.
+    pub all: bool,
+    /// `label`: all must match.
+    pub label: Vec<String>,
+    /// `label!`.
+    pub label_not: Vec<String>,
+    /// `until`: made before.
+    pub until: Option<Timestamp>,
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrunedImages {
+    /// Names and digests.
+    pub removed: Vec<Removed>,
+    /// Bytes.
+    pub reclaimed: u64,
+}
+
+/// The names of one image that are to go.
+struct Doomed<'a> {
+    records: Vec<&'a Image>,
+    facts: Option<&'a ImageFacts>,
+    /// No other name is left.
+    whole: bool,
+}
+
+impl Engine {
+    /// Removes the images that pass the filter and that no container needs, and tells what went.
+    ///
+    /// # Errors
+    /// [`crate::Error::PruneRunning`]; [`crate::Error::NotLoaded`], [`crate::Error::ContainerdUnavailable`].
+    pub async fn prune_images(&self, filter: &ImagePruneFilter) -> Result<PrunedImages> {
+        let _turn = self.image_prunes().begin()?;
+        let listed = self.all_image_facts().await?;
+        let containers = self.inventory().loaded().await?;
+        let doomed = doomed(&listed, filter, &containers, self.settings().manage_cri);
+        let mut lines: Vec<Vec<Removed>> = Vec::new();
+        let last = doomed.iter().flat_map(|image| &image.records).count();
+        let mut count = 0;
+        for image in &doomed {
+            let mut removed = Vec::new();
+            for record in &image.records {
+                count += 1;
+                // Waits for the garbage collector once, after the last name.
+                self.prune_image(record, count == last, &mut removed).await;
+            }
+            lines.push(removed);
+        }
+        let mut pruned = PrunedImages::default();
+        if !doomed.is_empty() {
+            pruned.reclaimed = self.tell_gone(&doomed, &mut lines).await?;
+        }
+        pruned.removed = lines.into_iter().flatten().collect();
+        self.hub().publish(Event {
+            kind: EventType::Image,
+            action: "prune".to_owned(),
+            actor: String::new(),
+            attributes: [("reclaimed".to_owned(), pruned.reclaimed.to_string())].into(),
+            at: Timestamp::now(),
+        });
+        Ok(pruned)
+    }
+
+    /// One name. What cannot be removed stays, and the log says why.
+    async fn prune_image(&self, record: &Image, sync: bool, removed: &mut Vec<Removed>) {
+        let _turn = self.image_turn(&record.target.digest).await;
+        match self.drop_image(record, sync).await {
+            Ok(true) => {
+                let name = match reference_of(record) {
+                    Some(_) => familiar(record),
+                    None => record.target.digest.clone(),
+                };
+                self.publish(record, "untag", &name);
+                removed.push(Removed::Untagged(name));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                let error = error.message();
+                tracing::warn!(image = record.name, error, "an image could not be pruned");
+            }
+        }
+    }
+
+    /// Adds the digests that went with the names, and gives the bytes that went.
+    async fn tell_gone(&self, doomed: &[Doomed<'_>], lines: &mut [Vec<Removed>]) -> Result<u64> {
+        let snapshots = self.containerd().snapshotter(&self.settings().snapshotter);
+        let (blobs, snapshots) =
+            tokio::join!(self.containerd().list_blobs(&[]), snapshots.list(&["kind==committed"]));
+        let blobs = blobs.map_err(|error| self.containerd_error("list blobs", error))?;
+        let snapshots =
+            snapshots.map_err(|error| self.containerd_error("list snapshots", error))?;
+        let mut left: HashSet<String> = blobs.into_iter().map(|blob| blob.digest).collect();
+        left.extend(snapshots.into_iter().map(|snapshot| snapshot.name));
+        let mut gone: HashMap<&str, u64> = HashMap::new();
+        for (image, lines) in doomed.iter().zip(lines) {
+            let Some(facts) = image.facts.filter(|_| image.whole && !lines.is_empty()) else {
+                continue;
+            };
+            let manifests = facts.manifests.iter().filter_map(|manifest| manifest.blobs.first());
+            let mut told = HashSet::new();
+            for (digest, _) in facts.indexes.iter().chain(manifests) {
+                if !left.contains(digest) && told.insert(digest) {
+                    lines.push(Removed::Deleted(digest.clone()));
+                }
+            }
+            if let Some(record) = image.records.first().filter(|_| !told.is_empty()) {
+                self.publish(record, "delete", &record.target.digest);
+            }
+            let blobs = facts.manifests.iter().flat_map(|manifest| &manifest.blobs);
+            for (digest, size) in facts.indexes.iter().chain(blobs) {
+                gone.insert(digest, *size);
+            }
+            for layer in layers(facts) {
+                gone.insert(layer, self.image_cache().size(layer).unwrap_or(0));
+            }
+        }
+        gone.retain(|name, _| !left.contains(*name));
+        Ok(gone.values().copied().fold(0, u64::saturating_add))
+    }
+}
+
+/// What is to go, image by image.
+fn doomed<'a>(
+    listed: &'a Listed,
+    filter: &ImagePruneFilter,
+    containers: &Snapshot,
+    manage_cri: bool,
+) -> Vec<Doomed<'a>> {
+    let records = ImageFilter {
+        label: filter.label.clone(),
+        label_not: filter.label_not.clone(),
+        until: filter.until,
+        all: true,
+        ..ImageFilter::default()
+    };
+    let passes = Prepared::of(&records);
+    let mut images = BTreeMap::<&str, Vec<&Image>>::new();
+    for record in listed.records.iter() {
+        images.entry(&record.target.digest).or_default().push(record);
+    }
+    let doomed = images.into_iter().filter_map(|(digest, all)| {
+        let facts = listed.facts.get(digest).map(AsRef::as_ref);
+        let is_kept = !manage_cri && all.iter().any(|record| is_kubernetes(record));
+        let has_name = all.iter().any(|record| reference_of(record).is_some());
+        if is_kept || (has_name && !filter.all) {
+            return None;
+        }
+        let mut going: Vec<&Image> = all
+            .iter()
+            .copied()
+            .filter(|record| facts.is_some_and(|facts| passes.passes(record, facts)))
+            .collect();
+        let names: Vec<&str> = all.iter().map(|record| record.name.as_str()).collect();
+        let users: Vec<&Container> = containers
+            .entries()
+            .map(|entry| entry.container.as_ref())
+            .filter(|container| uses(container, digest, &names))
+            .collect();
+        spare_used(&mut going, all.len(), &users);
+        let whole = going.len() == all.len();
+        (!going.is_empty()).then_some(Doomed { records: going, facts, whole })
+    });
+    doomed.collect()
+}
+
+/// Takes the names back that containers were made by, and the last one of an image in use.
+fn spare_used(going: &mut Vec<&Image>, all: usize, users: &[&Container]) {
+    if users.is_empty() {
+        return;
+    }
+    going.retain(|record| {
+        !is_dangling(record) && !users.iter().any(|user| user.image_name == record.name)
+    });
+    going.sort_by(|a, b| a.name.cmp(&b.name));
+    if going.len() == all {
+        going.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use containerd::Labels;
+
+    use super::*;
+
+    fn record(name: &str) -> Image {
+        Image {
+            name: name.to_owned(),
+            labels: Labels::new(),
+            target: containerd::Descriptor::default(),
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn listed(records: Vec<Image>) -> Listed {
+        let facts = ImageFacts { indexes: Vec::new(), manifests: Vec::new() };
+        let facts = HashMap::from([(String::new(), std::sync::Arc::new(facts))]);
+        crate::images::Cache::default().keep(records, facts, 0)
+    }
+
+    fn names(records: Vec<Image>, all: bool) -> Vec<String> {
+        let listed = listed(records);
+        let filter = ImagePruneFilter { all, ..ImagePruneFilter::default() };
+        let doomed = doomed(&listed, &filter, &Snapshot::default(), false);
+        let records = doomed.iter().flat_map(|image| &image.records);
+        records.map(|record| record.name.clone()).collect()
+    }
+
+    #[test]
+    fn kubernetes_images_stay() {
+        for (key, value) in
+            [("io.cri-containerd.image", "managed"), ("io.cri-containerd.pinned", "pinned")]
+        {
+            let mut managed = record("docker.io/library/a:1");
+            managed.labels.insert(key.into(), value.into());
+            let ours = record("docker.io/library/b:1");
+            assert_eq!(names(vec![managed, ours], true), Vec::<String>::new(), "{key}");
+        }
+    }
+
+    #[test]
+    fn images_with_a_name_go_only_if_all_are_meant() {
+        let named = || vec![record("docker.io/library/a:1"), record("moby-dangling@")];
+        assert_eq!(names(named(), true).len(), 2);
+        assert_eq!(names(named(), false).len(), 0);
+        assert_eq!(names(vec![record("moby-dangling@")], false).len(), 1);
+    }
+}
