@@ -14,6 +14,7 @@ pub mod health;
 pub mod health_check;
 pub mod inspect;
 pub mod kill;
+pub mod links;
 pub mod list;
 pub mod logs;
 pub mod mounts;
@@ -256,6 +257,8 @@ pub struct Container {
     pub endpoints: Vec<Endpoint>,
     /// Ports.
     pub ports: Vec<Port>,
+    /// Containers that it calls by names of its own.
+    pub links: Vec<links::Link>,
     /// Mounts.
     pub mounts: Vec<MountPoint>,
     /// Terminal: decides the framing of its streams.
@@ -304,11 +307,12 @@ impl Container {
         matches!(self.owner, Owner::Nerdctld | Owner::Nerdctl) && !special
     }
 
-    /// Whether it can only start while another container runs, whose namespaces it shares.
+    /// Whether it can only start while another container runs, whose namespaces it shares or to which it links.
     pub(crate) fn joins_another(&self) -> bool {
         self.network_mode.starts_with("container:")
             || self.shares.pid_of.is_some()
             || matches!(self.shares.ipc, shares::IpcShare::Of(_))
+            || !self.links.is_empty()
     }
 }
 
@@ -348,6 +352,8 @@ pub struct ContainerDetails {
     pub sandbox_key: String,
     /// Runtime (`io.containerd.runc.v2`).
     pub runtime: String,
+    /// Its links, as Docker writes them: `/db:/web/alias`.
+    pub links: Vec<String>,
     /// Masked paths of the spec.
     pub masked_paths: Vec<String>,
     /// Read-only paths of the spec.

@@ -288,6 +288,26 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A container that is to be linked does not exist.
+    #[error("could not get container for {container}")]
+    LinkMissing {
+        /// As typed.
+        container: String,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A linked container does not run.
+    #[error("Cannot link to a non running container: /{name} AS {alias}")]
+    LinkNotRunning {
+        /// The linked one's name.
+        name: String,
+        /// `/web/alias`.
+        alias: String,
+    },
+    /// A linked container is in other networks only; its id.
+    #[error("container {0} not attached to default bridge network")]
+    LinkNotOnBridge(String),
     /// A container cannot share its own network with itself.
     #[error("cannot join own network namespace")]
     JoinItself,
@@ -632,6 +652,7 @@ impl Error {
             | Self::InvalidReference(_)
             | Self::AmbiguousNetwork { .. }
             | Self::JoinItself
+            | Self::LinkMissing { .. }
             | Self::BadContent(_) => Class::Invalid,
             Self::NameInUse { .. }
             | Self::NotRunning(_)
@@ -681,6 +702,8 @@ impl Error {
             | Self::TooManyRequests(_)
             | Self::Networking { .. }
             | Self::JoinMissing { .. }
+            | Self::LinkNotRunning { .. }
+            | Self::LinkNotOnBridge(_)
             | Self::CannotOverwrite(_)
             | Self::LogDriver { .. }
             | Self::NotPaused(_)

@@ -4,19 +4,23 @@
 //! container is attached to networks `meta.json`, which says what others are to know of it. Whenever one changes,
 //! the marked region of every hosts file of the namespace is written anew. There is no DNS server.
 //!
-//! Lines outside of the marked region stay, so users and aliases have a place there.
+//! Lines outside of the marked region stay, so users have a place there, and so have aliases and links (`hosts/further.rs`).
 //!
 //! Source: nerdctl `pkg/dnsutil/hostsstore/{hostsstore,hosts,updater}.go`.
 
+mod further;
 mod render;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use further::Announced;
 use names::ContainerId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use further::{FurtherNames, Link};
 
 use crate::error::{Result, StoreError};
 use crate::files::{
@@ -78,17 +82,30 @@ impl HostsStore {
         self.directory.join(id).join("meta.json")
     }
 
-    /// Makes a container's hosts file, at create: empty for its own network, the host's text for the host's.
-    /// Gives back its path.
+    fn names_path(&self, id: &str) -> PathBuf {
+        self.directory.join(id).join("further-names.json")
+    }
+
+    /// Makes a container's hosts file, at create: empty for its own network, the host's text for the host's. `names` are
+    /// those beside its own. Gives back the file's path.
     ///
     /// # Errors
     /// Lock and I/O errors.
-    pub fn allocate(&self, id: &ContainerId, content: &[u8]) -> Result<PathBuf> {
+    pub fn allocate(
+        &self,
+        id: &ContainerId,
+        content: &[u8],
+        names: &FurtherNames,
+    ) -> Result<PathBuf> {
         let _lock = lock_directory(&self.directory, self.deadline)?;
         self.in_place.ensure_directory()?;
         let path = self.hosts_path(id);
         create_private_dir(&self.directory.join(id.as_str()))?;
         self.in_place.write(&path, content, HOSTS_MODE)?;
+        if !names.is_empty() {
+            let text = go_json::to_string("further-names.json", names)?;
+            write_atomic(&self.names_path(id.as_str()), text.as_bytes(), META_MODE)?;
+        }
         Ok(path)
     }
 
@@ -193,6 +210,21 @@ impl HostsStore {
         }
     }
 
+    /// The names of a container beside its own. Damaged ones cost it these names, not others theirs.
+    fn read_names(&self, id: &str) -> Result<FurtherNames> {
+        let path = self.names_path(id);
+        let Some(bytes) = read_optional(&path)? else { return Ok(FurtherNames::default()) };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "aliases and links that cannot be read are left out");
+            FurtherNames::default()
+        }))
+    }
+
+    fn read_announced(&self, id: &str) -> Result<Option<Announced>> {
+        let Some(meta) = self.read_meta(id)? else { return Ok(None) };
+        Ok(Some(Announced { meta, names: self.read_names(id)? }))
+    }
+
     fn write_meta(&self, meta: &HostsMeta) -> Result<()> {
         write_atomic(
             &self.meta_path(&meta.id),
@@ -205,18 +237,18 @@ impl HostsStore {
     fn regenerate(&self) -> Result<()> {
         let mut announced = Vec::new();
         for id in list_dir(&self.directory)? {
-            match self.read_meta(&id) {
-                Ok(Some(meta)) => announced.push((id, meta)),
+            match self.read_announced(&id) {
+                Ok(Some(found)) => announced.push((id, found)),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "skipping an announcement"),
             }
         }
-        let book = render::AddressBook::new(announced.iter().map(|(_, meta)| meta));
-        for (id, meta) in &announced {
+        let book = render::AddressBook::new(announced.iter().map(|(_, found)| found));
+        for (id, me) in &announced {
             let path = self.directory.join(id).join("hosts");
             let rewritten = self.in_place.read(&path).and_then(|old| match old {
                 Some(old) => {
-                    self.in_place.write(&path, book.hosts_file(&old, meta).as_bytes(), HOSTS_MODE)
+                    self.in_place.write(&path, book.hosts_file(&old, me).as_bytes(), HOSTS_MODE)
                 }
                 None => Ok(false),
             });
@@ -301,7 +333,8 @@ mod tests {
     fn what_others_have_changes_all_files_in_place() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path());
-        let hosts = store.allocate(&id("one"), b"10.0.0.1 mine\n").unwrap();
+        let hosts =
+            store.allocate(&id("one"), b"10.0.0.1 mine\n", &FurtherNames::default()).unwrap();
         let inode = fs::metadata(&hosts).unwrap().ino();
         store.acquire(&meta("one", "10.4.0.2/24")).unwrap();
         store.acquire(&meta("two", "10.4.0.3/24")).unwrap();
@@ -323,6 +356,37 @@ mod tests {
         store.delete(&id("two")).unwrap();
         assert!(!store.hosts_path(&id("two")).exists());
         assert_eq!(fs::metadata(&hosts).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn aliases_are_everybodys_and_links_ones_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let link = |target: &str, alias: &str| Link { target: target.into(), alias: alias.into() };
+        let names = |aliases: &[&str], links: Vec<Link>| FurtherNames {
+            aliases: [("bridge".into(), aliases.iter().map(|&alias| alias.into()).collect())]
+                .into(),
+            links: [("bridge".into(), links)].into(),
+        };
+        let one = names(&["db", "db"], vec![]);
+        let two = names(&[], vec![link("one", "by-id"), link("db", "by-alias"), link("x", "none")]);
+        let (one, two) = (("one", one), ("two", two));
+        let hosts = [one, two].map(|(name, names)| store.allocate(&id(name), b"", &names).unwrap());
+        store.acquire(&meta("one", "10.4.0.2/24")).unwrap();
+        store.acquire(&meta("two", "10.4.0.3/24")).unwrap();
+        let text = |which: usize| fs::read_to_string(&hosts[which]).unwrap();
+        let first = |which: usize| text(which).lines().next().unwrap().to_owned();
+        assert_eq!(first(0), "10.4.0.2 db alias.nerdctld.invalid");
+        assert_eq!(first(1), "10.4.0.2 db by-id by-alias alias.nerdctld.invalid");
+
+        // A new address takes the place of the old one, and with the container its names go.
+        store.acquire(&meta("one", "10.4.0.9/24")).unwrap();
+        assert_eq!(first(1), "10.4.0.9 db by-id by-alias alias.nerdctld.invalid");
+        assert!(!text(1).contains("10.4.0.2"), "{}", text(1));
+        store.release(&id("one")).unwrap();
+        assert_eq!(first(1), "# <nerdctl>");
+        store.delete(&id("one")).unwrap();
+        assert!(!dir.path().join("etchosts/default/one").exists());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use names::ContainerId;
+use nerdctl_store::hosts::FurtherNames;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::resolv_conf::{HOST_PATH, Network, ResolvConf, SYSTEMD_RESOLVED_PATH};
 
@@ -46,7 +47,7 @@ impl Networks {
     /// Makes the files that a new container gets mounted; its state directory must exist.
     ///
     /// `further` are hosts beside those of [`Container::extra_hosts`]: they are not announced, but stand in the part of
-    /// the hosts file that stays. With [`NetworkMode::Container`] nothing is made: the files are those of the other
+    /// the hosts file that stays. `names` are names beside the container's own. With [`NetworkMode::Container`] nothing is made: the files are those of the other
     /// container.
     ///
     /// # Errors
@@ -56,8 +57,10 @@ impl Networks {
         container: &Container,
         dns: &DnsSettings,
         further: &[(String, IpAddr)],
+        names: &FurtherNames,
     ) -> Result<ContainerFiles> {
         let (store, container, dns) = (self.store.clone(), container.clone(), dns.clone());
+        let names = names.clone();
         let further: String =
             further.iter().map(|(name, address)| format!("{address} {name}\n")).collect();
         blocking(move || {
@@ -81,7 +84,7 @@ impl Networks {
                 }
                 NetworkMode::Cni(_) | NetworkMode::None => (Network::Own, String::new()),
             };
-            hosts.allocate(&owner, format!("{host_text}{further}").as_bytes())?;
+            hosts.allocate(&owner, format!("{host_text}{further}").as_bytes(), &names)?;
             state.write_resolv_conf(
                 &ResolvConf::for_container(&host_resolv_conf()?, &dns, network).render(),
             )?;

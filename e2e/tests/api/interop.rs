@@ -1,15 +1,14 @@
-//! Side by side with nerdctl, ctr and Kubernetes on one containerd: each sees and may end what the other made, and
+//! Side by side with nerdctl and ctr on one containerd: each sees and may end what the other made, and
 //! nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::host::ContainerdVersion;
-use e2e::runner::{OrSkip as _, skip};
+use e2e::runner::OrSkip as _;
 use e2e::sandbox::until;
 use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, peers, tests, unique};
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(crate) const TESTS: &[Test] = tests![
     nerdctl_handles_ours.ours_only(),
@@ -20,7 +19,6 @@ pub(crate) const TESTS: &[Test] = tests![
     names_are_shared.ours_only(),
     locks_hold_under_load.ours_only().slow(),
     ctrs_containers_are_shown.ours_only(),
-    a_pod_is_shown_and_left_alone.ours_only().slow(),
 ];
 
 /// What others on the machine see of containers: leases, records, snapshots, names, hosts files, addresses, rules.
@@ -449,59 +447,6 @@ fn ctrs_containers_are_shown(rig: &Rig) -> Result<()> {
             })?;
             api.delete("/containers/plain")?.expect(204)?;
             ensure!(!host.ctr(&["containers", "ls", "-q"])?.contains("plain"));
-            Ok(())
-        },
-    )
-}
-
-fn a_pod_is_shown_and_left_alone(rig: &Rig) -> Result<()> {
-    let pods = peers::program("pods", "pods").or_skip()?;
-    if ContainerdVersion::from_environment()? != ContainerdVersion::V2 {
-        return Err(skip("pods need containerd 2"));
-    }
-    rig.with_own_host(
-        |plan| plan.kubernetes = true,
-        |host| {
-            let api = host.api();
-            let image = "docker.io/library/httpd:2";
-            let sandbox = host.sandbox()?;
-            let ids = sandbox
-                .run(host.command(&pods)?.arg(host.containerd_socket()?).args([image, "p1"]))?;
-            let (pause, main) = ids.trim().split_once(' ').context("two ids")?;
-            until(Duration::from_secs(20), "it is listed", || {
-                api.get(&format!("/containers/{main}/json"))
-                    .is_ok_and(|answer| answer.status() == 200)
-            })?;
-            let list = api.get_json("/containers/json")?;
-            let names: Vec<&Value> =
-                list.as_array().into_iter().flatten().map(|row| &row["Names"][0]).collect();
-            let shown = host.nerdctl(&["--namespace", "k8s.io", "ps", "--format", "{{.Names}}"])?;
-            for name in shown.lines() {
-                ensure!(names.contains(&&json!(format!("/{name}"))), "{name} is not in {names:?}");
-            }
-            for (id, name) in [(pause, "p1"), (main, "p1")] {
-                for (method, rest) in [
-                    ("POST", "/stop"),
-                    ("POST", "/kill"),
-                    ("POST", "/start"),
-                    ("DELETE", ""),
-                    ("DELETE", "?force=1"),
-                ] {
-                    let message = api
-                        .send(&api.request(method, &format!("/containers/{id}{rest}")))?
-                        .expect_error(409)?;
-                    ensure!(
-                        message.contains(name)
-                            && message.contains("default")
-                            && message.contains("kubectl delete pod"),
-                        "{message}"
-                    );
-                }
-            }
-            let message = api.delete("/images/httpd:2?force=1")?.expect_error(409)?;
-            ensure!(!message.is_empty());
-            let seen = api.get_json(&format!("/containers/{main}/json"))?;
-            ensure!(seen["State"]["Status"] == "running", "{}", seen["State"]);
             Ok(())
         },
     )

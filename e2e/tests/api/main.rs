@@ -26,13 +26,15 @@
 //! | `lists`, `events` | the list and its filters; what is told of it all |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `networks` | networks as they are shown; names, hosts, addresses; another container's network |
+//! | `links` | legacy links, aliases and links in networks |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
-//! | `interop` | nerdctl, ctr and a Kubernetes pod on the same containerd |
+//! | `interop`, `pods` | nerdctl and ctr, and a Kubernetes pod on the same containerd |
 //! | `restart`, `health` | restarts by hand and by policy; health checks |
 //! | `recovery` | the daemon killed at each step of what it does, and started again |
+//! | `figures` | what does not grow: shims, memory |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
 //!
-//! All but `startup`, `transport`, `interop`, `recovery` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
+//! All but `startup`, `transport`, `interop`, `pods`, `recovery`, `figures` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
 //! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
 use std::io::{BufReader, Read as _};
@@ -53,10 +55,12 @@ mod contract;
 mod create;
 mod events;
 mod exec;
+mod figures;
 mod health;
 mod hostconfig;
 mod images;
 mod interop;
+mod links;
 mod lists;
 mod live;
 mod logdrivers;
@@ -64,6 +68,7 @@ mod logs;
 mod mounts;
 mod networks;
 mod operating;
+mod pods;
 mod ports;
 mod push;
 mod recovery;
@@ -109,6 +114,7 @@ fn main() -> ExitCode {
         store::TESTS,
         exec::TESTS,
         websocket::TESTS,
+        links::TESTS,
         lists::TESTS,
         events::TESTS,
         ports::TESTS,
@@ -117,8 +123,10 @@ fn main() -> ExitCode {
         unsupported::TESTS,
         startup::TESTS,
         interop::TESTS,
+        pods::TESTS,
         resilience::TESTS,
         recovery::TESTS,
+        figures::TESTS,
     ])
 }
 

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     exposed_ports_are_published_on_request,
     ports_that_are_taken_are_refused_in_dockers_words,
     ports_without_a_network_of_ones_own,
+    an_sctp_port_is_published,
     what_is_no_port_is_refused,
     a_kept_port_is_not_for_others.ours_only(),
     ports_are_shared_with_nerdctl.ours_only(),
@@ -274,6 +275,25 @@ fn ports_without_a_network_of_ones_own(rig: &Rig) -> Result<()> {
     let old = api.at("1.51").post_json("/containers/create", &body)?.expect(201)?.json()?;
     ensure!(old["Warnings"] == json!([]), "{old}");
     api.delete(&format!("/containers/{}", old["Id"].as_str().unwrap_or_default()))?.expect(204)?;
+    Ok(())
+}
+
+/// A kernel without the protocol says so at the start.
+fn an_sctp_port_is_published(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    let bindings = json!({"7/sctp": [{"HostPort": "0"}]});
+    let body = json!({"Cmd": ["sleep", "1000"], "HostConfig": {"PortBindings": bindings}});
+    let container = host.api().create(body)?;
+    let started = container.post("/start")?;
+    if started.status() == 500 {
+        let text = started.expect_error(500)?;
+        ensure!(text.contains("/sctp: protocol not supported"), "{text}");
+        return Ok(());
+    }
+    started.expect(204)?;
+    let ports = container.inspect()?["NetworkSettings"]["Ports"].clone();
+    let number = ports["7/sctp"][0]["HostPort"].as_str().and_then(|port| port.parse::<u16>().ok());
+    ensure!(number.is_some_and(|number| number != 0), "{ports}");
     Ok(())
 }
 

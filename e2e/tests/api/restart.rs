@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = tests![
     what_was_stopped_stays_stopped_after_the_daemon.ours_only(),
     a_boot_starts_what_is_always_to_run.ours_only(),
     containerd_restarts_while_the_daemon_is_away.ours_only().slow(),
+    containerd_dies_with_policies_armed.ours_only().slow(),
 ];
 
 fn body(script: &str, policy: &str, most: u32) -> Value {
@@ -476,4 +477,93 @@ fn containerd_restarts_while_the_daemon_is_away(rig: &Rig) -> Result<()> {
         container.post("/stop")?.expect(204)?;
         stays_ended(container, &mut stream)
     })
+}
+
+/// Greets, and goes on with numbers.
+const COUNTING: &str = "echo ready; i=0; while :; do echo line $i; i=$((i+1)); sleep 0.02; done";
+
+/// Each ends as it would in Docker, is started once and not twice, and every line is in its log.
+fn containerd_dies_with_policies_armed(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let policies = [("always", 0), ("on-failure", 3), ("unless-stopped", 0)];
+            let start = |(policy, most): &(&str, u32)| run(&api, COUNTING, policy, *most);
+            let running: Vec<_> = policies.iter().map(start).collect::<Result<_>>()?;
+            let killed: Vec<_> = policies.iter().map(start).collect::<Result<_>>()?;
+            let stopped = run(&api, COUNTING, "always", 0)?;
+            let waiting = run(&api, "echo ready; exit 1", "always", 0)?;
+            for container in running.iter().chain(&killed) {
+                container.until_logged("line 5")?;
+            }
+            stopped.post("/stop?t=0")?.expect(204)?;
+            until(Duration::from_secs(30), "a pause", || {
+                restarts(&waiting).is_ok_and(|count| count >= 4)
+            })?;
+            let pid = |container: &Container| -> Result<i64> {
+                container.inspect()?["State"]["Pid"].as_i64().context("no Pid")
+            };
+            let before = running.iter().map(pid).collect::<Result<Vec<_>>>()?;
+            let victims = killed.iter().map(pid).collect::<Result<Vec<_>>>()?;
+
+            host.kill_containerd()?;
+            let sandbox = host.sandbox()?;
+            for victim in victims {
+                sandbox.run(sandbox.command("kill").args(["-9", &victim.to_string()]))?;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+            host.start_containerd()?;
+
+            for (container, policy) in killed.iter().zip(policies) {
+                until(Duration::from_secs(40), "its second run", || {
+                    container.status().is_ok_and(|status| status == "running")
+                        && container.logs("").is_ok_and(|log| runs(&log.text()) == 2)
+                })
+                .with_context(|| format!("{policy:?}: {:?}", container.inspect()))?;
+                ensure!(restarts(container)? == 1, "{policy:?}: {}", restarts(container)?);
+            }
+            for (container, pid_before) in running.iter().zip(before) {
+                ensure!(container.status()? == "running" && pid(container)? == pid_before);
+                ensure!(restarts(container)? == 0, "{}", restarts(container)?);
+                let now = container.logs("")?.text().lines().count();
+                until(Duration::from_secs(10), "more lines", || {
+                    container.logs("").is_ok_and(|log| log.text().lines().count() > now)
+                })?;
+                ensure!(runs(&container.logs("")?.text()) == 1, "it was started twice");
+            }
+            ensure!(stopped.status()? == "exited" && restarts(&stopped)? == 0);
+            let restarted = restarts(&waiting)?;
+            until(Duration::from_secs(60), "the next restart", || {
+                restarts(&waiting).is_ok_and(|count| count > restarted)
+            })?;
+            waiting.post("/stop?t=0")?.expect(204)?;
+            let (greeted, counted) = (runs(&waiting.logs("")?.text()), restarts(&waiting)?);
+            // A stop in the pause comes before the restart that was counted for it.
+            ensure!(greeted - counted <= 1, "{greeted} runs and {counted} restarts");
+            for container in running.iter().chain(&killed) {
+                container.post("/stop?t=0")?.expect(204)?;
+                lines_are_whole(&container.logs("")?.text())?;
+            }
+            Ok(())
+        },
+    )
+}
+
+fn runs(log: &str) -> i64 {
+    i64::try_from(log.matches("ready").count()).unwrap_or(i64::MAX)
+}
+
+/// Each run greets and counts from 0, without a gap.
+fn lines_are_whole(log: &str) -> Result<()> {
+    let mut next = 0;
+    for line in log.lines() {
+        if line == "ready" {
+            next = 0;
+            continue;
+        }
+        ensure!(line == format!("line {next}"), "{line:?} in place of line {next}");
+        next += 1;
+    }
+    Ok(())
 }

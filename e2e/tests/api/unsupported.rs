@@ -24,6 +24,7 @@ const DOCKERS_OWN_REFUSALS: &[(&str, &str)] = &[
     ("HostConfig.Isolation", "isolation"),
     ("Endpoint.IPAMConfig", "user-specified ip address"),
     ("Endpoint.Aliases", "network-scoped aliases"),
+    ("HostConfig.Links", "could not get container"),
     ("HostConfig.VolumesFrom", "no such container: x"),
     ("HostConfig.Runtime", "unknown or invalid runtime name"),
     ("HostConfig.DeviceRequests", "could not select device driver"),
@@ -77,6 +78,7 @@ const TAKEN: &[(&str, bool)] = &[
     ("HostConfig.ExtraHosts", true),
     ("Endpoint.MacAddress", false),
     ("Endpoint.GwPriority", false),
+    ("Endpoint.Links", false),
     ("HostConfig.AutoRemove", true),
     ("HostConfig.Annotations", true),
     ("HostConfig.ConsoleSize", true),
@@ -207,9 +209,9 @@ fn what_is_not_there_is_refused(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
     api.have(BUSYBOX)?;
     // Values of fields that are otherwise taken.
-    let endpoint = json!({"Image": BUSYBOX, "HostConfig": {"NetworkMode": "mine"}, "NetworkingConfig": {"EndpointsConfig": {"mine": {"Aliases": ["a"]}}}});
+    let endpoint = json!({"Image": BUSYBOX, "HostConfig": {"NetworkMode": "mine"}, "NetworkingConfig": {"EndpointsConfig": {"mine": {"DriverOpts": {"a": "b"}}}}});
     let message = api.post_json("/containers/create", &endpoint)?.expect_error(501)?;
-    ensure!(message.contains("Aliases"), "{message}");
+    ensure!(message.contains("DriverOpts"), "{message}");
     let ports = json!({"Image": BUSYBOX, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "::1", "HostPort": "80"}]}}});
     let message = api.post_json("/containers/create", &ports)?.expect_error(501)?;
     ensure!(message.contains("IPv6 address ::1"), "{message}");

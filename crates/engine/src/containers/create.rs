@@ -267,8 +267,9 @@ impl Engine {
         if matches!(draft.spec.network, NetworkMode::Container(_)) {
             return Ok(());
         }
-        let further = &draft.network.further_hosts;
-        let made = self.networks().prepare_files(&container, &draft.labels.dns, further).await;
+        let (further, names) = (&draft.network.further_hosts, &draft.network.names);
+        let dns = &draft.labels.dns;
+        let made = self.networks().prepare_files(&container, dns, further, names).await;
         fault::reached("create.network");
         made.map(drop).map_err(|error| Error::failed(doing(), error))
     }

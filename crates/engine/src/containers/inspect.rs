@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nerdctl_store::state_dir::ProbeResult;
 
-use super::{Container, ContainerDetails, record};
+use super::{Container, ContainerDetails, links, record};
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -32,6 +32,7 @@ impl Engine {
         let details = record::details(&found, Arc::clone(&container), &self.settings().namespace);
         let mut details = details.ok_or_else(|| Error::NoSuchContainer(typed.to_owned()))?;
         details.health_log = self.health_log(&container).await;
+        details.links = links::shown(&container, &self.inventory().now());
         Ok(details)
     }
 

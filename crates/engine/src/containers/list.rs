@@ -3,9 +3,18 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use super::{Container, ListFilter, Phase};
+use super::{Container, ListFilter, Phase, links};
 use crate::inventory::Snapshot;
 use crate::{Engine, Error, Result};
+
+/// A container in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The container.
+    pub container: Arc<Container>,
+    /// What others call it: `web/alias`.
+    pub links: Vec<String>,
+}
 
 impl Engine {
     /// The containers that pass the filter, newest first.
@@ -15,7 +24,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NotLoaded`]; [`Error::NoSuchContainer`] of `before` and `since`.
-    pub async fn list_containers(&self, filter: &ListFilter) -> Result<Vec<Arc<Container>>> {
+    pub async fn list_containers(&self, filter: &ListFilter) -> Result<Vec<Listed>> {
         let snapshot = self.inventory().loaded().await?;
         let bounds = Bounds::of(filter, &snapshot)?;
         let ancestors = self.ancestors(filter).await;
@@ -29,7 +38,12 @@ impl Engine {
         if let Some(limit) = filter.limit {
             found.truncate(limit);
         }
-        Ok(found)
+        let mut names = links::names(&snapshot);
+        let listed = |container: Arc<Container>| Listed {
+            links: names.remove(container.id.as_str()).unwrap_or_default(),
+            container,
+        };
+        Ok(found.into_iter().map(listed).collect())
     }
 
     /// What `ancestor` values stand for: ids of images, beside the text itself.

@@ -97,6 +97,7 @@ pub fn summary(
         network_mode: view.network_mode(),
         endpoints: view.endpoints(),
         ports: view.ports(),
+        links: facts.links.clone(),
         mounts: view.mounts(),
         tty: if ours { facts.tty } else { view.spec.process.terminal },
         open_stdin: facts.open_stdin,

@@ -77,6 +77,7 @@ impl Engine {
     /// What is another's, or for others, has its place anew at each start.
     async fn prepare_start(&self, container: &Container) -> Result<()> {
         self.prepare_network(container).await?;
+        self.prepare_links(container).await?;
         self.prepare_shares(container).await
     }
 

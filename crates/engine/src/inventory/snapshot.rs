@@ -59,6 +59,13 @@ impl Snapshot {
         self.entries.iter().find(|entry| !name.is_empty() && entry.container.name == name)
     }
 
+    /// The container that another one calls so: `web/alias`.
+    fn by_link(&self, name: &str) -> Option<&Arc<Entry>> {
+        let (parent, alias) = name.split_once('/')?;
+        let parent = &self.by_name(parent)?.container;
+        parent.links.iter().find(|link| link.alias == alias)?.find(self)
+    }
+
     /// The container a user means: full id, then name with or without slash, then unique id prefix (moby
     /// `daemon/container.go`, `GetContainer`).
     ///
@@ -77,6 +84,9 @@ impl Snapshot {
         }
         if let Some(named) = self.by_name(typed.strip_prefix('/').unwrap_or(typed)) {
             return Ok(named);
+        }
+        if let Some(linked) = self.by_link(typed.strip_prefix('/').unwrap_or(typed)) {
+            return Ok(linked);
         }
         match (with_prefix(at), with_prefix(at + 1)) {
             (Some(_), Some(_)) => Err(Error::AmbiguousContainer(typed.to_owned())),

@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::containers::list::Listed;
 use crate::containers::{Container, ListFilter};
 use crate::images::{ImageFilter, ImageSummary};
 use crate::volumes::Volume;
@@ -32,8 +33,8 @@ pub struct ImageUsage {
 /// One container.
 #[derive(Clone, Debug)]
 pub struct ContainerUsage {
-    /// It.
-    pub container: Arc<Container>,
+    /// It, as lists show it.
+    pub listed: Listed,
     /// Bytes that it wrote; 0 for one that has gone meanwhile.
     pub read_write: u64,
     /// Bytes of its root file system.
@@ -81,12 +82,12 @@ impl Engine {
         let look = async {
             let filter = ListFilter { all: true, ..ListFilter::default() };
             let containers = self.list_containers(&filter).await?;
-            let measured = stream::iter(containers).map(|container| async {
+            let measured = stream::iter(containers).map(|listed| async {
                 // One that has gone meanwhile stays in this list, without sizes.
-                let size = self.container_size(container.id.as_str()).await.ok();
+                let size = self.container_size(listed.container.id.as_str()).await.ok();
                 let (read_write, root_fs) =
                     size.map_or((0, 0), |size| (size.read_write, size.root_fs));
-                ContainerUsage { container, read_write, root_fs }
+                ContainerUsage { listed, read_write, root_fs }
             });
             Ok(measured.buffered(AT_ONCE).collect().await)
         };

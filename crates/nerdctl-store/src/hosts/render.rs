@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value};
 
 use super::HostsMeta;
+use super::further::{self, Announced};
 
 const BEGIN: &str = "<nerdctl>";
 const END: &str = "</nerdctl>";
@@ -17,15 +18,15 @@ const DEFAULT_NETWORK: &str = "bridge";
 ///
 /// nerdctl's map of addresses is unordered and has one entry for each; ours is sorted and keeps networks apart, so
 /// that a file changes only if something in it does.
-pub(super) struct AddressBook<'a>(BTreeMap<(IpAddr, &'a str), &'a HostsMeta>);
+pub(super) struct AddressBook<'a>(BTreeMap<(IpAddr, &'a str), &'a Announced>);
 
 impl<'a> AddressBook<'a> {
-    pub(super) fn new(announced: impl Iterator<Item = &'a HostsMeta>) -> Self {
+    pub(super) fn new(announced: impl Iterator<Item = &'a Announced>) -> Self {
         let mut book = BTreeMap::new();
-        for meta in announced {
-            for (network, result) in meta.networks.iter().flatten() {
+        for container in announced {
+            for (network, result) in container.meta.networks.iter().flatten() {
                 for address in addresses(result) {
-                    book.insert((address, network.as_str()), meta);
+                    book.insert((address, network.as_str()), container);
                 }
             }
         }
@@ -33,25 +34,38 @@ impl<'a> AddressBook<'a> {
     }
 
     /// The new text of the hosts file of `me`.
-    pub(super) fn hosts_file(&self, old: &[u8], me: &HostsMeta) -> String {
+    pub(super) fn hosts_file(&self, old: &[u8], me: &Announced) -> String {
         let mut text = lines_outside_region(&String::from_utf8_lossy(old));
+        for (address, network, other) in self.neighbours(me) {
+            let names = me.names.for_other(other, network);
+            if !names.is_empty() {
+                text.push_str(&further::line(&address.to_string(), &names));
+            }
+        }
         text.push_str(&format!("# {BEGIN}\n"));
         text.push_str("127.0.0.1\tlocalhost localhost.localdomain\n");
         text.push_str("::1\t\tlocalhost localhost.localdomain\n");
-        for (host, address) in &me.extra_hosts {
+        for (host, address) in &me.meta.extra_hosts {
             text.push_str(&format!("{address:<15} {host}\n"));
         }
-        for ((address, network), meta) in &self.0 {
-            if me.networks.as_ref().is_some_and(|mine| mine.contains_key(*network)) {
-                text.push_str(&format!(
-                    "{:<15} {}\n",
-                    address.to_string(),
-                    names(meta, network).join(" ")
-                ));
-            }
+        for (address, network, other) in self.neighbours(me) {
+            let names = names(&other.meta, network).join(" ");
+            text.push_str(&format!("{:<15} {names}\n", address.to_string()));
         }
         text.push_str(&format!("# {END}\n"));
         text
+    }
+
+    /// Who is in a network of `me`, `me` included.
+    fn neighbours<'s>(
+        &'s self,
+        me: &'s Announced,
+    ) -> impl Iterator<Item = (&'s IpAddr, &'s str, &'s Announced)> {
+        let mine = |network: &str| {
+            me.meta.networks.as_ref().is_some_and(|mine| mine.contains_key(network))
+        };
+        let all = self.0.iter().filter(move |((_, network), _)| mine(network));
+        all.map(|((address, network), other)| (address, *network, *other))
     }
 }
 
@@ -79,7 +93,8 @@ fn names(meta: &HostsMeta, network: &str) -> Vec<String> {
     names
 }
 
-/// The lines that are kept: entries outside of the marked region, but not those of localhost, which the region has.
+/// The lines that are kept: entries outside of the marked region, but not those of localhost, which the region has, nor
+/// those that stand for aliases and links.
 fn lines_outside_region(old: &str) -> String {
     let mut kept = String::new();
     let mut inside = false;
@@ -89,7 +104,7 @@ fn lines_outside_region(old: &str) -> String {
         if comment == Some(BEGIN) {
             inside = true;
         }
-        if !inside && is_entry(&line) {
+        if !inside && is_entry(&line) && !further::is_ours(&line) {
             kept.push_str(&line);
             kept.push('\n');
         }
@@ -122,8 +137,8 @@ mod tests {
         Map::from_iter([("ips".to_owned(), Value::Array(ips))])
     }
 
-    fn container(name: &str, networks: &[(&str, &[&str])]) -> HostsMeta {
-        HostsMeta {
+    fn container(name: &str, networks: &[(&str, &[&str])]) -> Announced {
+        let meta = HostsMeta {
             id: format!("id-of-{name}"),
             networks: Some(
                 networks.iter().map(|(name, ips)| ((*name).to_owned(), result(ips))).collect(),
@@ -131,7 +146,8 @@ mod tests {
             hostname: format!("{name}-host"),
             name: name.to_owned(),
             ..HostsMeta::default()
-        }
+        };
+        Announced { meta, names: further::FurtherNames::default() }
     }
 
     #[test]
@@ -140,9 +156,9 @@ mod tests {
             "web",
             &[("bridge", &["10.4.0.5/24"]), ("back", &["10.4.1.2/24", "fd00::2/64"])],
         );
-        web.extra_hosts.insert("db".into(), "192.0.2.9".into());
+        web.meta.extra_hosts.insert("db".into(), "192.0.2.9".into());
         let mut api = container("api", &[("back", &["10.4.1.3/24"])]);
-        api.domainname = "example.com".into();
+        api.meta.domainname = "example.com".into();
         let other = container("other", &[("elsewhere", &["10.4.2.2/24"])]);
         let all = [web, api, other];
         let book = AddressBook::new(all.iter());
@@ -163,7 +179,7 @@ mod tests {
     #[test]
     fn a_nameless_container_is_known_by_its_host_name() {
         let mut me = container("", &[("bridge", &["10.4.0.2/24"])]);
-        me.hostname = "0123456789ab".into();
+        me.meta.hostname = "0123456789ab".into();
         let all = [me];
         assert!(
             AddressBook::new(all.iter())

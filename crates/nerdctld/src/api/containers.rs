@@ -19,6 +19,7 @@ use std::sync::Arc;
 use docker_wire::containers::{ContainerState, TopResponse, WaitError, WaitResponse};
 use docker_wire::encode;
 use docker_wire::filters::{self, Filters};
+use engine::containers::list::Listed;
 use engine::containers::remove::RemoveOptions;
 use engine::containers::stop::StopOptions;
 use engine::containers::wait::WaitOutcome;
@@ -45,21 +46,21 @@ pub(in crate::api) async fn list(call: Call) -> Answer {
         return list_with_sizes(&call, &containers).await;
     }
     let (version, now) = (call.version, Timestamp::now());
-    Ok(Reply::json_list(containers.into_iter().map(move |container| {
-        let mut summary = view::summary(&container, now);
+    Ok(Reply::json_list(containers.into_iter().map(move |listed| {
+        let mut summary = view::summary(&listed, now);
         responses::container_summary(version, &mut summary);
         summary
     })))
 }
 
 /// The expensive form: the snapshotter is asked about every container.
-async fn list_with_sizes(call: &Call, containers: &[Arc<engine::containers::Container>]) -> Answer {
+async fn list_with_sizes(call: &Call, containers: &[Listed]) -> Answer {
     let now = Timestamp::now();
     let mut summaries = Vec::with_capacity(containers.len());
-    for container in containers {
-        let mut summary = view::summary(container, now);
+    for listed in containers {
+        let mut summary = view::summary(listed, now);
         // One that has gone meanwhile stays in this list, without sizes.
-        if let Ok(size) = call.engine.container_size(container.id.as_str()).await {
+        if let Ok(size) = call.engine.container_size(listed.container.id.as_str()).await {
             summary.size_rw = i64::try_from(size.read_write).unwrap_or(i64::MAX);
             summary.size_root_fs = i64::try_from(size.root_fs).unwrap_or(i64::MAX);
         }

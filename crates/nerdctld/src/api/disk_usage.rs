@@ -86,13 +86,14 @@ fn image_totals(usage: &ImageUsage) -> DiskUsageTotals<ImageSummary> {
 
 fn container_totals(usage: &[ContainerUsage]) -> DiskUsageTotals<ContainerSummary> {
     let now = Timestamp::now();
-    let is_active = |usage: &&ContainerUsage| usage.container.state.phase.counts_as_running();
+    let is_active =
+        |usage: &&ContainerUsage| usage.listed.container.state.phase.counts_as_running();
     let idle = usage.iter().filter(|usage| !is_active(usage));
     let item = |usage: &ContainerUsage| ContainerSummary {
         size_rw: number(usage.read_write),
         size_root_fs: number(usage.root_fs),
         image_manifest_descriptor: None,
-        ..containers::view::summary(&usage.container, now)
+        ..containers::view::summary(&usage.listed, now)
     };
     DiskUsageTotals {
         active_count: count(usage.iter().filter(is_active).count()),

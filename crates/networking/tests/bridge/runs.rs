@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use cni::Attachment;
 use jiff::Timestamp;
+use nerdctl_store::hosts::FurtherNames;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::state_dir::{ExitRecord, Run};
 use networking::Release;
@@ -17,8 +18,11 @@ fn a_container_is_attached_and_detached() {
     on_own_host("bridge::runs::a_container_is_attached_and_detached", async |host| {
         let container = host.container("web", r#"["bridge"]"#);
         let state = host.store().state_dir(&container.namespace, &container.id);
-        let files =
-            host.networks.prepare_files(&container, &DnsSettings::default(), &[]).await.unwrap();
+        let files = host
+            .networks
+            .prepare_files(&container, &DnsSettings::default(), &[], &FurtherNames::default())
+            .await
+            .unwrap();
         assert_eq!(fs::read_to_string(&files.hosts).unwrap(), "");
         assert_eq!(fs::read_to_string(&files.hostname).unwrap(), "web-host\n");
         assert!(fs::read_to_string(&files.resolv_conf).unwrap().contains("nameserver "));
@@ -160,9 +164,15 @@ fn none_and_host_are_announced_without_addresses() {
     on_own_host("bridge::runs::none_and_host_are_announced_without_addresses", async |host| {
         let (none, shared) =
             (host.container("none", r#"["none"]"#), host.container("host", r#"["host"]"#));
-        host.networks.prepare_files(&none, &DnsSettings::default(), &[]).await.unwrap();
-        let files =
-            host.networks.prepare_files(&shared, &DnsSettings::default(), &[]).await.unwrap();
+        host.networks
+            .prepare_files(&none, &DnsSettings::default(), &[], &FurtherNames::default())
+            .await
+            .unwrap();
+        let files = host
+            .networks
+            .prepare_files(&shared, &DnsSettings::default(), &[], &FurtherNames::default())
+            .await
+            .unwrap();
         let hosts = host.hosts_file(&none);
         assert!(hosts.contains("192.0.2.9       db\n"), "{hosts}");
         let hosts_own = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();

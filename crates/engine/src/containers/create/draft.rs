@@ -30,6 +30,10 @@ use crate::{Engine, Error, Result};
 /// Shims with runc's options start so.
 const RUNC_SHIMS: &str = "io.containerd.runc.";
 
+/// moby `daemon/create.go`.
+const LINKS_ARE_OLD: &str = "Links on the default bridge network are deprecated and will be removed in a future release. Use \
+     a custom network instead.";
+
 /// Everything about a new container but its name, which may have to be drawn several times.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -79,7 +83,16 @@ impl Draft {
 
     /// Docker's warnings (moby `daemon/create.go`).
     pub(super) fn warnings(&self, host: &Platform) -> Vec<String> {
-        [self.platform_warning(host), self.ports_warning()].into_iter().flatten().collect()
+        [self.platform_warning(host), self.links_warning(), self.ports_warning()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn links_warning(&self) -> Option<String> {
+        let linked = self.spec.network == NetworkMode::Bridge
+            && !self.spec.networking.names.links.is_empty();
+        linked.then(|| LINKS_ARE_OLD.to_owned())
     }
 
     /// moby `daemon/daemon_unix.go`, `verifyPlatformContainerSettings`.
@@ -274,6 +287,7 @@ impl Draft {
             annotations: spec.annotations.clone(),
             mounts: self.mounts.plans.clone(),
             volumes: self.declared_volumes(),
+            links: self.network.links.clone(),
             resources: Some(spec.confinement.resources.clone()),
         }
     }

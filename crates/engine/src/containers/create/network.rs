@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use nerdctl_store::go_json;
+use nerdctl_store::hosts::{self, FurtherNames};
 use nerdctl_store::labels::keys;
 use nerdctl_store::labels::values::DnsSettings;
 use nerdctl_store::state_dir::PortWish;
 use networking::ContainerFiles;
 
+use crate::containers::links::{BRIDGE, Link};
 use crate::containers::spec::networking::{HostAddress, Networking, Publish};
 use crate::containers::start::network::{Joined, joined_container};
 use crate::containers::{ContainerSpec, NetworkMode};
@@ -29,6 +31,10 @@ pub(super) struct NetworkPlan {
     pub(super) extra_hosts: Vec<(String, IpAddr)>,
     /// Names and addresses beside those.
     pub(super) further_hosts: Vec<(String, IpAddr)>,
+    /// What it calls other containers.
+    pub(super) links: Vec<Link>,
+    /// The same and aliases, for the hosts files.
+    pub(super) names: FurtherNames,
 }
 
 impl NetworkPlan {
@@ -47,7 +53,7 @@ impl Engine {
     /// Find what the request names.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for ports that cannot be published here.
+    /// [`Error::Unsupported`] for ports that cannot be published here; [`Error::LinkMissing`].
     pub(super) async fn network_plan(&self, spec: &ContainerSpec) -> Result<NetworkPlan> {
         let networking = &spec.networking;
         self.ports_must_be_possible(spec).await?;
@@ -68,7 +74,31 @@ impl Engine {
                 vec![format!("container:{}", id.as_deref().unwrap_or(typed))]
             }
         };
+        plan.links = self.find_links(&spec.network, &networking.names.links)?;
+        plan.names = self.further_names(spec, &plan.links).await?;
         Ok(plan)
+    }
+
+    /// Links and aliases by the names of networks.
+    async fn further_names(&self, spec: &ContainerSpec, links: &[Link]) -> Result<FurtherNames> {
+        let mut names = FurtherNames::default();
+        if !links.is_empty() {
+            let links = links.iter().map(|link| store_link(&link.id, &link.alias));
+            names.links.insert(BRIDGE.to_owned(), links.collect());
+        }
+        let endpoints = &spec.networking.names.endpoints;
+        let typed: Vec<String> = endpoints.keys().cloned().collect();
+        if typed.is_empty() || !matches!(spec.network, NetworkMode::Networks(_)) {
+            return Ok(names);
+        }
+        for (network, endpoint) in self.names_of(&typed).await?.into_iter().zip(endpoints.values())
+        {
+            let links = endpoint.links.iter();
+            let links = links.map(|link| store_link(&link.container, &link.alias)).collect();
+            names.links.insert(network.clone(), links);
+            names.aliases.insert(network, endpoint.aliases.clone());
+        }
+        Ok(names)
     }
 
     /// Networks by their names; one that does not exist is the start's to refuse.
@@ -151,6 +181,10 @@ fn split(hosts: Vec<(String, IpAddr)>) -> (Vec<(String, IpAddr)>, Vec<(String, I
         bytes += written.map_or(LABEL_HOSTS, |text| text.len());
         names.insert(name.clone()) && bytes <= LABEL_HOSTS
     })
+}
+
+fn store_link(target: &str, alias: &str) -> hosts::Link {
+    hosts::Link { target: target.to_owned(), alias: alias.to_owned() }
 }
 
 /// nerdctl's label for name servers.

@@ -44,6 +44,7 @@ pub(crate) fn details(
         hosts_path: spec.source_of("/etc/hosts").unwrap_or_default().to_owned(),
         sandbox_key: sandbox_key(&container, &spec),
         runtime: record.runtime_name.clone(),
+        links: Vec::new(),
         masked_paths: spec.linux.masked_paths.clone(),
         readonly_paths: spec.linux.readonly_paths.clone(),
         log_driver,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::FACTS;
 use crate::containers::LogDriver;
 use crate::containers::health_check::HealthCheck;
+use crate::containers::links::Link;
 use crate::containers::mounts::MountPlan;
 use crate::containers::spec::confinement::Resources;
 use crate::images::{Descriptor, ResolvedImage};
@@ -55,6 +56,9 @@ pub(crate) struct Facts {
     pub(crate) mounts: Vec<MountPlan>,
     /// Declared by request and image, as typed.
     pub(crate) volumes: Vec<String>,
+    /// Containers that it calls by names of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<Link>,
     /// Limits as they are now. Records of earlier versions have none, and no limits.
     pub(crate) resources: Option<Resources>,
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use names::{PortRange, PortSpec};
 
+use super::links::Names;
+
 /// Ports, names and addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networking {
@@ -19,6 +21,8 @@ pub struct Networking {
     pub dns_options: Vec<String>,
     /// Further lines of `/etc/hosts`.
     pub extra_hosts: Vec<ExtraHost>,
+    /// Names beside its own.
+    pub names: Names,
     /// MAC address of its interface.
     pub mac_address: Option<String>,
     /// Its own IPv4 address, in a network of the user's.

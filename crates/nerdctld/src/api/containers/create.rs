@@ -5,9 +5,10 @@
 
 pub(in crate::api::containers) mod confinement;
 mod fields;
+mod links;
 mod log_config;
 mod mounts;
-mod networking;
+pub(in crate::api::containers) mod networking;
 pub(in crate::api::containers) mod recorded;
 pub(in crate::api::containers) mod upkeep;
 

@@ -6,7 +6,7 @@
 
 mod confinement;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use docker_wire::containers::{
@@ -20,24 +20,27 @@ use docker_wire::host_config::{
 use docker_wire::networks::EndpointSettings;
 use docker_wire::{Empty, time};
 use engine::containers::health_check::{HealthCheck, HealthStatus};
+use engine::containers::list::Listed;
 use engine::containers::{self as domain, Container, ContainerDetails, Phase};
 use engine::oci::HostFacts;
 use jiff::Timestamp;
 use names::Signal;
 use nerdctl_store::state_dir::ProbeResult;
 
+use super::create::networking::is_user_defined;
 use super::create::recorded::{self, Recorded};
 use crate::api::images::view as image_view;
 
 /// An element of the list.
-pub(in crate::api) fn summary(container: &Container, now: Timestamp) -> ContainerSummary {
+pub(in crate::api) fn summary(listed: &Listed, now: Timestamp) -> ContainerSummary {
+    let container = &listed.container;
     let (program, arguments) = container
         .command
         .split_first()
         .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     ContainerSummary {
         id: container.id.to_string(),
-        names: vec![name(container)],
+        names: names(listed),
         image: container.image.clone(),
         image_id: container.image_id.clone(),
         image_manifest_descriptor: container.image_manifest.clone().map(image_view::descriptor),
@@ -56,6 +59,14 @@ pub(in crate::api) fn summary(container: &Container, now: Timestamp) -> Containe
         mounts: mounts(container),
         ..ContainerSummary::default()
     }
+}
+
+/// Its own and those that others have for it, sorted.
+fn names(listed: &Listed) -> Vec<String> {
+    let links = listed.links.iter().map(|link| format!("/{link}"));
+    let mut names: Vec<String> = std::iter::once(name(&listed.container)).chain(links).collect();
+    names.sort();
+    names
 }
 
 /// With a slash before it. One without a name goes by its id: clients cut the first character off and show the rest.
@@ -179,6 +190,8 @@ fn networks_as_asked(
         let default = (name == "bridge").then(|| asked.get("default")).flatten();
         let Some(asked) = asked.get(name).or(default) else { continue };
         shown.ipam_config.clone_from(&asked.ipam_config);
+        shown.links.clone_from(&asked.links);
+        shown.aliases.clone_from(&asked.aliases);
         shown.gw_priority = asked.gw_priority;
         if ["host", "none"].contains(&name.as_str()) && asked.endpoint_id.is_empty() {
             // It has no interface that could have it, and is shown all the same.
@@ -186,6 +199,26 @@ fn networks_as_asked(
         }
     }
     networks
+}
+
+/// All names by which it is found in networks that a user made; known since its first start (moby
+/// `daemon/container_operations.go`, `buildEndpointDNSNames`).
+fn name_in_networks(networks: &mut BTreeMap<String, EndpointSettings>, details: &ContainerDetails) {
+    let container = &details.container;
+    if container.state.started_at.is_none() {
+        return;
+    }
+    let own = [container.id.short().to_owned(), details.process.hostname.clone()];
+    for (network, shown) in networks {
+        if !is_user_defined(network) {
+            continue;
+        }
+        let aliases = shown.aliases.iter().flatten().cloned();
+        let all = std::iter::once(container.name.clone()).chain(aliases).chain(own.clone());
+        let mut seen = BTreeSet::new();
+        shown.dns_names =
+            Some(all.filter(|name| !name.is_empty() && seen.insert(name.clone())).collect());
+    }
 }
 
 /// Never empty where there is a network: clients look for the id also of what is stopped.
@@ -241,7 +274,8 @@ pub(super) fn inspect(details: &ContainerDetails, host: &HostFacts) -> Container
         .split_first()
         .map(|(path, args)| (path.clone(), args.to_vec()))
         .unwrap_or_default();
-    let networks = networks_as_asked(container, recorded.as_ref());
+    let mut networks = networks_as_asked(container, recorded.as_ref());
+    name_in_networks(&mut networks, details);
     // The sandbox is the other container's.
     let shares = container.network_mode.starts_with("container:");
     let snapshot = Some(RootFsSnapshot { name: container.snapshotter.clone() });
@@ -377,6 +411,7 @@ fn host_config(
     );
     // Answers of dockerd before 29 may have been recorded and sent again, with another name for the same network.
     shown.network_mode.clone_from(&container.network_mode);
+    shown.links = (!details.links.is_empty()).then(|| details.links.clone());
     // It can be changed later.
     shown.restart_policy = restart_policy(container.upkeep.restart);
     confinement::bring_up_to_date(&mut shown, details);

@@ -209,6 +209,24 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             500,
             "joining network namespace of container: No such container: web",
         ),
+        (
+            Error::LinkMissing {
+                container: text("db"),
+                source: Box::new(Error::NoSuchContainer(text("db"))),
+            },
+            400,
+            "could not get container for db: No such container: db",
+        ),
+        (
+            Error::LinkNotRunning { name: text("db"), alias: text("/web/al") },
+            500,
+            "Cannot link to a non running container: /db AS /web/al",
+        ),
+        (
+            Error::LinkNotOnBridge(text("0123")),
+            500,
+            "container 0123 not attached to default bridge network",
+        ),
         (Error::JoinItself, 400, "cannot join own network namespace"),
         (Error::NetworkNotFound(text("mine")), 404, "network mine not found"),
         (

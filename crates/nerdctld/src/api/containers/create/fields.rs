@@ -105,6 +105,7 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("HostConfig.DnsOptions", Any),
     ("HostConfig.DnsSearch", Any),
     ("HostConfig.ExtraHosts", Any),
+    ("HostConfig.Links", Any),
     ("HostConfig.PublishAllPorts", Any),
     ("HostConfig.CapAdd", Any),
     ("HostConfig.CapDrop", Any),
@@ -130,6 +131,8 @@ static ACCEPTED: &[(&str, Use)] = &[
     ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", Any),
     ("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", Any),
     ("NetworkingConfig.EndpointsConfig.*.MacAddress", Any),
+    ("NetworkingConfig.EndpointsConfig.*.Links", Any),
+    ("NetworkingConfig.EndpointsConfig.*.Aliases", Any),
     // With one network there is nothing to choose from.
     ("NetworkingConfig.EndpointsConfig.*.GwPriority", Any),
 ];
@@ -200,15 +203,12 @@ fn name_means_mode(name: &str, mode: &str) -> bool {
 /// back what they inspected. Addresses are the container's, as with nerdctl, so they go with its `only` network.
 fn endpoint_setting(settings: &EndpointSettings, only: bool) -> Option<&'static str> {
     let ipam = settings.ipam_config.clone().unwrap_or_default();
-    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
     // Without an endpoint id it was not a daemon that filled it in.
     let has_mac = !settings.mac_address.is_empty() && settings.endpoint_id.is_empty();
     let chosen = [
         (!only && !ipam.ipv4_address.is_empty(), "IPAMConfig.IPv4Address"),
         (!only && !ipam.ipv6_address.is_empty(), "IPAMConfig.IPv6Address"),
         (!ipam.link_local_ips.is_empty(), "IPAMConfig.LinkLocalIPs"),
-        (has(&settings.links), "Links"),
-        (has(&settings.aliases), "Aliases"),
         (settings.driver_opts.as_ref().is_some_and(|options| !options.is_empty()), "DriverOpts"),
         (!only && settings.gw_priority != 0, "GwPriority"),
         (!only && has_mac, "MacAddress"),

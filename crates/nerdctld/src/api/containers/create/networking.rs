@@ -12,7 +12,7 @@ use engine::containers::NetworkMode;
 use engine::containers::spec::networking::{ExtraHost, HostAddress, Networking, Publish};
 use names::{PortRange, PortSpec};
 
-use super::bad;
+use super::{bad, links};
 use crate::api::error::Refusal;
 
 /// How a host entry names the host itself.
@@ -28,7 +28,7 @@ const CONTAINER: &str = "container:";
 const PREDEFINED: [&str; 4] = ["default", "bridge", "host", "none"];
 
 /// Whether a user made the network of this name, or would have.
-pub(super) fn is_user_defined(network: &str) -> bool {
+pub(in crate::api::containers) fn is_user_defined(network: &str) -> bool {
     !network.is_empty() && !PREDEFINED.contains(&network) && !network.starts_with(CONTAINER)
 }
 
@@ -84,7 +84,7 @@ fn validate_names(config: &ContainerConfig) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_one_word(text: &str) -> bool {
+pub(super) fn is_one_word(text: &str) -> bool {
     !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#')
 }
 
@@ -209,6 +209,7 @@ pub(super) fn networking(
             .iter()
             .map(|text| extra_host(text))
             .collect::<Result<_, _>>()?,
+        names: links::names(request, host)?,
         mac_address: Some(endpoint.mac_address)
             // With an endpoint id it was a daemon that filled it in, and a tool that sent it back.
             .filter(|address| !address.is_empty() && endpoint.endpoint_id.is_empty()),

@@ -57,6 +57,7 @@ fn container(phase: Phase) -> Container {
             },
             Port { container_port: 443, protocol: "tcp".to_owned(), host: None },
         ],
+        links: Vec::new(),
         mounts: Vec::new(),
         shares: engine::containers::shares::Shares::default(),
         tty: false,
@@ -95,6 +96,7 @@ fn details(container: Container) -> ContainerDetails {
         hosts_path: String::new(),
         sandbox_key: String::new(),
         runtime: "io.containerd.runc.v2".to_owned(),
+        links: Vec::new(),
         masked_paths: vec!["/proc/kcore".to_owned()],
         readonly_paths: vec!["/proc/sys".to_owned()],
         log_driver: String::new(),
@@ -108,8 +110,12 @@ fn details(container: Container) -> ContainerDetails {
     }
 }
 
+fn row(container: &Container) -> Listed {
+    Listed { container: Arc::new(container.clone()), links: Vec::new() }
+}
+
 fn listed(container: &Container) -> Value {
-    serde_json::to_value(summary(container, at(125))).unwrap()
+    serde_json::to_value(summary(&row(container), at(125))).unwrap()
 }
 
 fn inspected(details: &ContainerDetails) -> Value {
@@ -253,6 +259,6 @@ fn what_a_client_sent_comes_back() {
 
 #[test]
 fn a_clock_that_was_set_back_is_no_panic() {
-    let shown = serde_json::to_value(summary(&container(Phase::Running), at(1))).unwrap();
+    let shown = serde_json::to_value(summary(&row(&container(Phase::Running)), at(1))).unwrap();
     assert_eq!(shown["Status"], "Up Less than a second");
 }

@@ -132,8 +132,8 @@ fn wishes_are_named_with_what_tells_more() {
             "NetworkingConfig.EndpointsConfig.mine",
         ),
         (
-            json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["a"]}}}}),
-            "NetworkingConfig.EndpointsConfig.bridge.Aliases",
+            json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"DriverOpts": {"a": "b"}}}}}),
+            "NetworkingConfig.EndpointsConfig.bridge.DriverOpts",
         ),
         (
             json!({"HostConfig": {"NetworkMode": "mine"}, "NetworkingConfig": {"EndpointsConfig": {"mine": {}, "z": {"MacAddress": "02:42:0a:04:00:02"}}}}),
