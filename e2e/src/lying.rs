@@ -1,9 +1,10 @@
 //! A registry that tampers with what passes: a proxy in front of the mirror, in the host's network.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::host::{Host, MIRROR};
 use crate::sandbox::enter;
 
-/// What to do to those who pull.
+/// What to do to those who pull or push.
 #[derive(Debug, Clone, Copy)]
 pub enum Lie {
     /// Change a byte of each blob.
@@ -20,6 +21,22 @@ pub enum Lie {
     Stall,
     /// Answer everything about manifests with this status, code and text of the distribution specification.
     Refuse(u16, &'static str, &'static str),
+    /// Hang up in the middle of each blob, once.
+    CutOnce,
+    /// Hang up in the middle of each blob, whoever asks how often.
+    CutAlways,
+    /// Send those who want a blob in circles.
+    Circle,
+    /// Refuse each blob with an error of this many megabytes.
+    Essay(usize),
+    /// Send each blob in small pieces with pauses between them.
+    Dribble,
+    /// Hang up in the middle of each upload, once.
+    CutUploads,
+    /// Take half of each upload, and nothing more for a long time.
+    StallUploads,
+    /// Answer every upload with this status, code and text of the distribution specification.
+    RefuseUploads(u16, &'static str, &'static str),
 }
 
 /// The tampering registry. It listens as long as the value lives.
@@ -27,7 +44,22 @@ pub enum Lie {
 pub struct LyingRegistry {
     /// Where it listens: `127.0.0.1:PORT`.
     pub address: String,
-    blobs: Arc<AtomicUsize>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blobs: AtomicUsize,
+    uploads: AtomicUsize,
+    /// Targets that were cut once.
+    cut: Mutex<HashSet<String>>,
+}
+
+impl State {
+    /// Whether this is the first time that `what` comes by.
+    fn is_first(&self, what: &str) -> bool {
+        self.cut.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
+    }
 }
 
 impl LyingRegistry {
@@ -41,75 +73,192 @@ impl LyingRegistry {
         let listener =
             sandbox.in_network(|| TcpListener::bind("127.0.0.1:0"))?.context("listening")?;
         let address = listener.local_addr().context("own address")?.to_string();
-        let blobs = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::downgrade(&blobs);
+        let state = Arc::new(State::default());
+        let weak = Arc::downgrade(&state);
         std::thread::spawn(move || {
             // Each connection is one request: "Connection: close" is what we answer.
             for client in listener.incoming().flatten() {
-                let Some(counter) = counter.upgrade() else { return };
+                let Some(state) = weak.upgrade() else { return };
                 let network = Arc::clone(&network);
                 std::thread::spawn(move || {
-                    enter(&network).and_then(|()| serve(client, lie, &counter))
+                    enter(&network).and_then(|()| serve(client, lie, &state))
                 });
             }
         });
-        Ok(Self { address, blobs })
+        Ok(Self { address, state })
     }
 
     /// How many blobs were asked for.
     #[must_use]
     pub fn blobs(&self) -> usize {
-        self.blobs.load(Ordering::Relaxed)
+        self.state.blobs.load(Ordering::Relaxed)
+    }
+
+    /// How many requests brought bytes of a blob.
+    #[must_use]
+    pub fn uploads(&self) -> usize {
+        self.state.uploads.load(Ordering::Relaxed)
     }
 }
 
-fn serve(mut client: TcpStream, lie: Lie, blobs: &AtomicUsize) -> Result<()> {
+/// One request, read to the end of its head.
+struct Asked {
+    head: String,
+    /// Bytes of its body.
+    length: u64,
+}
+
+impl Asked {
+    fn is_upload(&self) -> bool {
+        let brings = self.head.starts_with("PUT") || self.head.starts_with("PATCH");
+        brings && self.head.contains("/blobs/uploads/") && self.length > 0
+    }
+
+    fn target(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+fn serve(mut client: TcpStream, lie: Lie, state: &State) -> Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(10))).context("time limit")?;
-    let Ok(request) = head(&mut BufReader::new(client.try_clone().context("connection")?)) else {
+    let mut reader = BufReader::new(client.try_clone().context("connection")?);
+    let Ok(head) = head(&mut reader) else {
         // Somebody tries TLS first; an answer in plain HTTP tells him.
         return client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").context("refusing");
     };
-    if let Lie::Refuse(status, code, text) = lie
-        && request.contains("/manifests/")
-    {
-        return refuse(&mut client, status, code, text);
+    let length = header(&head, "content-length").and_then(|length| length.parse().ok());
+    let asked = Asked { length: length.unwrap_or_default(), head };
+    let is_manifest = asked.head.contains("/manifests/");
+    match lie {
+        Lie::Refuse(status, code, text) if is_manifest => {
+            return refuse(&mut client, status, code, text);
+        }
+        Lie::RefuseUploads(status, code, text) if asked.head.contains("/blobs/uploads/") => {
+            return refuse(&mut client, status, code, text);
+        }
+        _ => {}
     }
-    let mut server = TcpStream::connect(MIRROR).context("the mirror")?;
-    let asked = request.replace("Connection: keep-alive\r\n", "").replacen(
-        "\r\n\r\n",
-        "\r\nConnection: close\r\n\r\n",
-        1,
-    );
-    server.write_all(asked.as_bytes()).context("asking the mirror")?;
-    let mut answer = BufReader::new(server);
-    let answered = head(&mut answer)?;
+    if asked.is_upload() {
+        state.uploads.fetch_add(1, Ordering::Relaxed);
+        let half = &mut reader.by_ref().take(asked.length / 2);
+        match lie {
+            Lie::CutUploads if state.is_first(asked.target()) => {
+                return std::io::copy(half, &mut std::io::sink()).map(drop).context("half");
+            }
+            Lie::StallUploads => {
+                std::io::copy(half, &mut std::io::sink()).context("half")?;
+                return wait_for_end(&mut client);
+            }
+            _ => {}
+        }
+    }
+    let mut answer = BufReader::new(pass_on(&asked, &mut reader)?);
+    let answered = self::head(&mut answer)?;
+    let is_blob = asked.head.starts_with("GET")
+        && asked.head.contains("/blobs/sha")
+        && (answered.contains(" 200 ") || answered.contains(" 206 "));
     let mut body = Vec::new();
-    if !request.starts_with("HEAD") {
+    if !asked.head.starts_with("HEAD") {
         answer.read_to_end(&mut body).context("the mirror's answer")?;
     }
-    let is_blob =
-        request.starts_with("GET") && request.contains("/blobs/") && answered.contains(" 200 ");
-    client.write_all(answered.as_bytes()).context("answering")?;
     if !is_blob {
+        client.write_all(answered.as_bytes()).context("answering")?;
         return client.write_all(&body).context("answering");
     }
-    blobs.fetch_add(1, Ordering::Relaxed);
+    state.blobs.fetch_add(1, Ordering::Relaxed);
+    tamper(&mut client, lie, state, &asked, &answered, body)
+}
+
+/// An answer with a blob in it.
+fn tamper(
+    client: &mut TcpStream,
+    lie: Lie,
+    state: &State,
+    asked: &Asked,
+    answered: &str,
+    mut body: Vec<u8>,
+) -> Result<()> {
     match lie {
+        Lie::Circle => {
+            let head = format!(
+                "HTTP/1.1 307 Round\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                asked.target()
+            );
+            return client.write_all(head.as_bytes()).context("redirecting");
+        }
+        Lie::Essay(megabytes) => return essay(client, megabytes),
         Lie::WrongBytes => {
             if let Some(last) = body.last_mut() {
                 *last ^= 1;
             }
-            client.write_all(&body).context("answering")
+        }
+        _ => {}
+    }
+    client.write_all(answered.as_bytes()).context("answering")?;
+    let half = body.len() / 2;
+    match lie {
+        Lie::CutOnce if state.is_first(asked.target()) => {
+            client.write_all(&body[..half]).context("half")
+        }
+        Lie::CutAlways => {
+            // Always less, or it would come to its end some time.
+            let little = if asked.header("range").is_some() { 0 } else { half };
+            client.write_all(&body[..little]).context("half")
         }
         Lie::Stall => {
-            client.write_all(&body[..body.len() / 2]).context("answering")?;
-            // Until the client leaves, or the sandbox ends.
-            let _ = client.set_read_timeout(Some(Duration::from_secs(60)));
-            let _ = client.read(&mut [0]);
+            client.write_all(&body[..half]).context("answering")?;
+            wait_for_end(client)
+        }
+        Lie::Dribble => {
+            for piece in body.chunks(body.len() / 20 + 1) {
+                client.write_all(piece).context("a piece")?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
             Ok(())
         }
-        Lie::Refuse(..) => client.write_all(&body).context("answering"),
+        _ => client.write_all(&body).context("answering"),
     }
+}
+
+/// Until the client leaves, or the sandbox ends.
+fn wait_for_end(client: &mut TcpStream) -> Result<()> {
+    client.set_read_timeout(Some(Duration::from_secs(60))).context("time limit")?;
+    let mut rest = [0; 65536];
+    // What still comes is what was on its way.
+    while matches!(client.read(&mut rest), Ok(count) if count > 0) {}
+    Ok(())
+}
+
+/// Asks the mirror the same, body and all.
+fn pass_on(asked: &Asked, body: &mut impl std::io::Read) -> Result<TcpStream> {
+    let mut server = TcpStream::connect(MIRROR).context("the mirror")?;
+    let head = asked.head.replace("Connection: keep-alive\r\n", "").replacen(
+        "\r\n\r\n",
+        "\r\nConnection: close\r\n\r\n",
+        1,
+    );
+    server.write_all(head.as_bytes()).context("asking the mirror")?;
+    std::io::copy(&mut body.take(asked.length), &mut server).context("telling the mirror")?;
+    Ok(server)
+}
+
+fn essay(client: &mut TcpStream, megabytes: usize) -> Result<()> {
+    let head = "HTTP/1.1 403 Essay\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+    client.write_all(head.as_bytes()).context("an essay")?;
+    client.write_all(br#"{"errors":[{"code":"DENIED","message":""#).context("an essay")?;
+    for _ in 0..megabytes {
+        client.write_all(&vec![b'x'; 1 << 20]).context("an essay")?;
+    }
+    Ok(())
 }
 
 fn refuse(client: &mut TcpStream, status: u16, code: &str, text: &str) -> Result<()> {
@@ -121,7 +270,7 @@ fn refuse(client: &mut TcpStream, status: u16, code: &str, text: &str) -> Result
     client.write_all((head + &body).as_bytes()).context("refusing")
 }
 
-fn head(reader: &mut impl std::io::BufRead) -> Result<String> {
+fn head(reader: &mut impl BufRead) -> Result<String> {
     let mut text = String::new();
     while !text.ends_with("\r\n\r\n") {
         if reader.by_ref().read_line(&mut text).context("reading a head")? == 0 {

@@ -1,11 +1,26 @@
 //! How registries are found and reached: mirrors, insecure ones, and those that lie.
 
-use e2e::api::pull_messages;
-use e2e::host::{Engine, MIRROR};
-use e2e::{Result, Rig, Test, ensure, tests};
-use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-pub(crate) const TESTS: &[Test] = tests![mirrors_and_insecure_registries_are_options];
+use e2e::api::{encode, pull_messages};
+use e2e::forge::{Forge, INDEX, LAYER, digest, tar, zstd};
+use e2e::host::{Engine, MIRROR};
+use e2e::lying::{Lie, LyingRegistry};
+use e2e::sandbox::until;
+use e2e::{Context as _, Host, Result, Rig, Test, ensure, tests, unique};
+use serde_json::{Value, json};
+
+pub(crate) const TESTS: &[Test] = tests![
+    mirrors_and_insecure_registries_are_options,
+    layers_of_every_compression,
+    // What is left is looked for in our containerd.
+    images_that_are_not_what_they_say.ours_only(),
+    registries_that_break_off.ours_only(),
+    registries_that_break_off_uploads.ours_only(),
+    nothing_is_collected_under_our_hands.ours_only(),
+    two_clients_share_a_pull.ours_only(),
+];
 
 fn mirrors_and_insecure_registries_are_options(rig: &Rig) -> Result<()> {
     crate::needs_rig(rig.host()?)?;
@@ -36,4 +51,257 @@ fn mirrors_and_insecure_registries_are_options(rig: &Rig) -> Result<()> {
         pull_messages(&pulled.expect(200)?)?;
         Ok(())
     })
+}
+
+fn layers_of_every_compression(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    crate::needs_rig(host)?;
+    let api = host.api();
+    let forge = Forge::new(host, &unique("compressions"));
+    // Larger than a block of the format, and than a message to containerd.
+    let tars = [tar("plain", &vec![7; 3 << 20])?, tar("zstd", &vec![8; 3 << 20])?];
+    let layers =
+        [forge.blob(LAYER, &tars[0])?, forge.blob(&format!("{LAYER}+zstd"), &zstd(&tars[1]))?];
+    let diff_ids: Vec<String> = tars.iter().map(|tar| digest(tar)).collect();
+    forge.image("one", &layers, &diff_ids)?;
+    let name = forge.reference("one");
+    api.pull(&name)?;
+    let image = api.get_json(&format!("/images/{name}/json"))?;
+    ensure!(image["RootFS"]["Layers"] == json!(diff_ids), "{image}");
+    let container = api.create(json!({"Image": name, "HostConfig": {"NetworkMode": "none"}}))?;
+    for file in ["plain", "zstd"] {
+        api.get(&container.path(&format!("/archive?path=/{file}")))?.expect(200)?;
+    }
+    container.remove()?;
+    api.delete(&format!("/images/{name}"))?.expect(200)?;
+    Ok(())
+}
+
+/// All that a pull can leave in a host's containerd, one a line.
+fn everything(host: &Host) -> Result<String> {
+    let mut all = String::new();
+    for arguments in
+        [&["content", "ls", "-q"][..], &["images", "ls", "-q"], &["leases", "ls", "-q"]]
+    {
+        all.push_str(&host.ctr(arguments)?);
+    }
+    for arguments in [&["content", "active"][..], &["snapshots", "ls"]] {
+        all.extend(host.ctr(arguments)?.lines().skip(1).map(|line| format!("{line}\n")));
+    }
+    Ok(all)
+}
+
+/// What a pull says that must fail.
+fn failure(host: &Host, reference: &str) -> Result<String> {
+    let response = host.api().post(&format!("/images/create?fromImage={}", encode(reference)))?;
+    match response.status() {
+        200 => {
+            let error = pull_messages(&response).err();
+            Ok(error.with_context(|| format!("{reference} was pulled"))?.to_string())
+        }
+        status => {
+            ensure!((400..600).contains(&status), "{status}");
+            Ok(response.message())
+        }
+    }
+}
+
+fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let forge = Forge::new(host, "liar");
+            let tar = tar("file", b"content")?;
+            let layer = forge.blob(LAYER, &tar)?;
+            let diff_id = digest(&tar);
+            let sized = |size: usize| {
+                let mut layer = layer.clone();
+                layer["size"] = json!(size);
+                layer
+            };
+            let no_tar = forge.blob(LAYER, b"this is no tar at all")?;
+            forge.image("diff-id", &[layer.clone()], &[digest(b"another")])?;
+            forge.image(
+                "too-many-diff-ids",
+                &[layer.clone()],
+                &[diff_id.clone(), diff_id.clone()],
+            )?;
+            forge.image("no-diff-id", &[layer.clone()], &["nonsense".to_owned()])?;
+            forge.image("larger", &[sized(tar.len() - 1)], &[diff_id.clone()])?;
+            forge.image("smaller", &[sized(tar.len() + 1)], &[diff_id.clone()])?;
+            forge.image("no-tar", &[no_tar], &[digest(b"this is no tar at all")])?;
+            let mut entry = forge.image("deep", &[layer.clone()], &[diff_id])?;
+            for _ in 0..6 {
+                let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+                entry = forge.document("deep", INDEX, &index)?;
+            }
+            let rows = [
+                ("diff-id", "wrong diff id"),
+                ("too-many-diff-ids", "1 layers"),
+                ("no-diff-id", "nonsense"),
+                ("larger", "bytes"),
+                ("smaller", ""),
+                ("no-tar", "extract"),
+                ("deep", "indexes within indexes"),
+            ];
+            for (tag, words) in rows {
+                let told = failure(host, &forge.reference(tag))?;
+                ensure!(told.contains(words), "{tag}: {told}");
+                let left = everything(host)?;
+                ensure!(left.is_empty(), "{tag} ({told}) leaves {left}");
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Peak of the daemon's memory in bytes.
+fn peak(host: &Host) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.daemon_pid()?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+}
+
+fn registries_that_break_off(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let rows = [
+                (Lie::CutAlways, ""),
+                (Lie::Circle, "redirects"),
+                (Lie::Essay(100), "denied"),
+                (Lie::Refuse(500, "UNKNOWN", "out of order"), "out of order"),
+            ];
+            for (lie, words) in rows {
+                let liar = LyingRegistry::start(host, lie)?;
+                let told = failure(host, &format!("{}/library/alpine:3.21", liar.address))?;
+                ensure!(told.contains(words) && told.len() < 1000, "{lie:?}: {told}");
+                let left = everything(host)?;
+                ensure!(left.is_empty(), "{lie:?} ({told}) leaves {left}");
+            }
+            let peak = peak(host)?;
+            ensure!(peak < 64 << 20, "{peak} bytes resident");
+            // One that breaks off once is only slow.
+            let liar = LyingRegistry::start(host, Lie::CutOnce)?;
+            let name = format!("{}/library/alpine:3.21", liar.address);
+            host.api().pull(&name)?;
+            ensure!(liar.blobs() >= 4, "{} blobs were asked for", liar.blobs());
+            host.api().get(&format!("/images/{name}/json"))?.expect(200)?;
+            Ok(())
+        },
+    )
+}
+
+fn registries_that_break_off_uploads(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            api.pull("alpine:3.21")?;
+            let push = |liar: &LyingRegistry| -> Result<(String, e2e::http::Request)> {
+                let name = format!("{}/{}", liar.address, unique("pushed"));
+                api.post(&format!("/images/alpine:3.21/tag?repo={}&tag=one", encode(&name)))?
+                    .expect(201)?;
+                let request = api.request("POST", &format!("/images/{name}/push?tag=one"));
+                Ok((name, request))
+            };
+            let held = |host: &Host| -> Result<String> { host.ctr(&["leases", "ls", "-q"]) };
+            let liar =
+                LyingRegistry::start(host, Lie::RefuseUploads(403, "DENIED", "not for you"))?;
+            let (_, request) = push(&liar)?;
+            let told = pull_messages(&api.send(&request)?.expect(200)?).err().context("pushed")?;
+            ensure!(told.to_string() == "error from registry: denied: not for you", "{told}");
+
+            let liar = LyingRegistry::start(host, Lie::StallUploads)?;
+            let (_, request) = push(&liar)?;
+            let stream = api.stream(&request)?;
+            until(Duration::from_secs(30), "an upload is on its way", || liar.uploads() > 0)?;
+            ensure!(!held(host)?.is_empty(), "what is pushed is not protected");
+            drop(stream);
+            until(Duration::from_secs(20), "the push is cancelled", || {
+                held(host).is_ok_and(|held| held.is_empty())
+            })?;
+
+            // Last, as the registry has it all then.
+            let liar = LyingRegistry::start(host, Lie::CutUploads)?;
+            let (name, request) = push(&liar)?;
+            pull_messages(&api.send(&request)?.expect(200)?)?;
+            ensure!(liar.uploads() >= 4, "{} uploads", liar.uploads());
+            let pushed = api.get_json(&format!("/distribution/{name}:one/json"))?;
+            ensure!(pushed["Platforms"].as_array().is_some_and(|all| !all.is_empty()), "{pushed}");
+            Ok(())
+        },
+    )
+}
+
+/// Lets containerd collect its garbage, once.
+fn collect(host: &Host) -> Result<()> {
+    let id = unique("collect");
+    host.ctr(&["leases", "create", "--id", &id])?;
+    host.ctr(&["leases", "delete", "--sync", &id])?;
+    Ok(())
+}
+
+fn nothing_is_collected_under_our_hands(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let liar = LyingRegistry::start(host, Lie::Dribble)?;
+            let name = format!("{}/library/nginx:latest", liar.address);
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let collector = scope.spawn(|| {
+                    let mut times = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        collect(host)?;
+                        times += 1;
+                    }
+                    Ok::<_, e2e::Error>(times)
+                });
+                let worked = api.pull(&name).and_then(|_| {
+                    let path = format!("/images/{name}/push?tag=latest");
+                    pull_messages(&api.post(&path)?.expect(200)?)
+                });
+                done.store(true, Ordering::Relaxed);
+                let times = collector.join().map_err(|_| e2e::anyhow!("the collector"))??;
+                worked?;
+                ensure!(times > 5, "collected {times} times only");
+                Ok(())
+            })?;
+            collect(host)?;
+            let checked = host.ctr(&["images", "check"])?;
+            ensure!(checked.contains("complete"), "{checked}");
+            let container =
+                api.create(json!({"Image": name, "HostConfig": {"NetworkMode": "none"}}))?;
+            container.start()?;
+            container.remove()
+        },
+    )
+}
+
+fn two_clients_share_a_pull(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let liar = LyingRegistry::start(host, Lie::Dribble)?;
+            let name = format!("{}/library/nginx:latest", liar.address);
+            let pulls: Vec<Result<Vec<Value>>> = std::thread::scope(|scope| {
+                let clients: Vec<_> = (0..3).map(|_| scope.spawn(|| api.pull(&name))).collect();
+                clients.into_iter().filter_map(|client| client.join().ok()).collect()
+            });
+            ensure!(pulls.len() == 3 && pulls.iter().all(Result::is_ok), "{pulls:?}");
+            let image = api.get_json(&format!("/images/{name}/json"))?;
+            let layers = image["RootFS"]["Layers"].as_array().map_or(0, Vec::len);
+            // The small config may be read by each.
+            ensure!(liar.blobs() <= layers + 3, "{} blobs, {layers} layers", liar.blobs());
+            Ok(())
+        },
+    )
 }
