@@ -21,6 +21,7 @@ use crate::inventory::{Inventory, Reader};
 use crate::locks::Locks;
 use crate::oci::HostFacts;
 use crate::prune::Prunes;
+use crate::reload::Live;
 use crate::repair::presence::Presence;
 use crate::supervise::Supervisor;
 use crate::system::disk_usage::DiskUsage;
@@ -80,7 +81,7 @@ struct Inner {
     host: HostFacts,
     containerd: containerd::Client,
     store: DataStore,
-    registry: Registry,
+    live: Live,
     networks: Networks,
     supervisor: Supervisor,
     events: EventHub,
@@ -116,7 +117,7 @@ impl Engine {
             settings.namespace.as_str(),
         );
         let store = DataStore::new(&settings.data_root, &settings.containerd_address);
-        let registry = images::registry_client(&settings)?;
+        let live = Live::new(&settings)?;
         let host = HostFacts::read(settings.cgroup_manager.as_deref());
         let networks = networks(&settings, &store, host.rootless)?;
         let presence =
@@ -135,7 +136,7 @@ impl Engine {
                 host,
                 containerd,
                 store,
-                registry,
+                live,
                 networks,
                 events,
                 inventory,
@@ -217,8 +218,12 @@ impl Engine {
         &self.inner.store
     }
 
-    pub(crate) fn registry(&self) -> &Registry {
-        &self.inner.registry
+    pub(crate) fn registry(&self) -> Registry {
+        self.inner.live.registry()
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.inner.live
     }
 
     pub(crate) fn networks(&self) -> &Networks {

@@ -15,6 +15,7 @@
 //! | `create_volume`, `list_volumes`, `inspect_volume`, `remove_volume`, `prune_volumes` | `volumes/<verb>.rs` |
 //! | `list_networks`, `inspect_network` | `networks/<verb>.rs` |
 //! | `info`, `version`, `check_login` | `system.rs` |
+//! | `neighbours`, `figures`, `reload` | `system/{ready,figures}.rs`, `reload.rs` |
 //! | `events` | `events/hub.rs` |
 //!
 //! containerd and nerdctl's files are the truth; what is in memory here is a cache that can be rebuilt at any moment.
@@ -31,6 +32,7 @@ pub mod locks;
 pub mod networks;
 pub mod oci;
 pub mod prune;
+pub mod reload;
 pub mod repair;
 pub mod supervise;
 pub mod system;

@@ -91,6 +91,8 @@ pub struct Info {
     pub apparmor: bool,
     /// Running in a user namespace.
     pub rootless: bool,
+    /// Logs in detail.
+    pub debug: bool,
 }
 
 /// Facts of the machine.
@@ -180,6 +182,7 @@ impl Engine {
     /// What needs no containerd.
     async fn host_part(&self) -> Info {
         let (settings, facts) = (self.settings().clone(), self.host().clone());
+        let debug = self.live().now().debug;
         let listeners = self.hub().readers();
         on_a_thread(move || {
             let host = machine::read(&facts);
@@ -197,6 +200,7 @@ impl Engine {
                 seccomp: facts.seccomp,
                 apparmor: facts.apparmor && facts.apparmor_profile.is_some(),
                 rootless: facts.rootless,
+                debug,
                 ..Info::default()
             }
         })

@@ -13,8 +13,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Door};
+use crate::cli::Cli;
 use crate::config::{Config, ContainerdChoice, Proxies};
 use crate::listen::{self, Connections, Listener};
+use crate::logging::Logging;
+use crate::reload::Reloader;
 use crate::systemd::{notify, watchdog};
 use crate::{connection, helper, managed};
 
@@ -28,7 +31,7 @@ const MOST_WORKERS: usize = 4;
 ///
 /// # Errors
 /// The daemon could not start.
-pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn run(config: &Config, cli: &Cli, logging: &Logging) -> anyhow::Result<()> {
     let open_files = listen::raise_open_files();
     let workers = std::thread::available_parallelism()
         .map_or(2, std::num::NonZero::get)
@@ -40,14 +43,20 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
         .thread_keep_alive(Duration::from_secs(2))
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(config, open_files));
+    let outcome = runtime.block_on(serve(config, open_files, cli, logging));
     // Blocking calls that are stuck (a plugin, a lock of somebody else) must not keep the process.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: &Config, open_files: u64) -> anyhow::Result<()> {
+async fn serve(
+    config: &Config,
+    open_files: u64,
+    cli: &Cli,
+    logging: &Logging,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
+    let mut hangups = signal(SignalKind::hangup())?;
     let listeners = listen::open(config)?;
     let metrics = listen::open_metrics(config)?;
     let helper = helper::install(&config.data_root)?;
@@ -60,12 +69,14 @@ async fn serve(config: &Config, open_files: u64) -> anyhow::Result<()> {
     announce(config, &listeners);
     notify(&[NotifyState::Ready]);
 
+    let reloader = Reloader { cli, config: config.clone(), logging, engine: engine.clone() };
     let reason = {
         let accepting = server.accept_on_all(&listeners, metrics.as_ref());
         tokio::select! {
             () = accepting => "every listener has ended",
             name = signals.next() => name,
             () = server.idle(config.idle_exit) => "idle",
+            () = reloader.follow(&mut hangups) => "no more signals",
             () = watchdog(&engine) => "the watchdog has ended",
         }
     };

@@ -22,6 +22,7 @@ mod listen;
 mod logging;
 mod managed;
 mod oci_hook;
+mod reload;
 mod rootless;
 mod systemd;
 
@@ -66,8 +67,8 @@ fn run_mode(cli: &Cli, args: &[OsString]) -> anyhow::Result<ExitCode> {
 fn run_daemon(cli: &Cli, args: &[OsString]) -> anyhow::Result<ExitCode> {
     let config = Config::load(cli)?;
     rootless::enter(&config, args)?;
-    logging::start(&config)?;
-    daemon::run(&config)?;
+    let logging = logging::start(&config)?;
+    daemon::run(&config, cli, &logging)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,9 +6,10 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::api::script_body;
-use e2e::sandbox::until;
+use e2e::api::{filters, script_body};
+use e2e::sandbox::{send, until};
 use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, peers, tests};
+use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -16,6 +17,8 @@ pub(crate) const TESTS: &[Test] = tests![
     readiness_names_the_neighbours.ours_only(),
     readiness_is_lost_with_containerd.ours_only(),
     the_watchdog_is_fed.ours_only(),
+    a_hangup_is_told_as_a_reload,
+    a_hangup_reads_the_configuration_again.ours_only(),
     a_users_daemon_lives_beside_a_rootless_containerd.ours_only(),
 ];
 
@@ -160,6 +163,94 @@ fn the_watchdog_is_fed(rig: &Rig) -> Result<()> {
     }
     ensure!(ready, "fed before it was ready");
     Ok(())
+}
+
+/// What a reload tells, as soon as it is told.
+fn reloaded(api: &Api) -> Result<Value> {
+    let path = format!("/events?since=1&until={}&{}", now() + 1, filters(&[("event", "reload")]));
+    let mut found = Value::Null;
+    until(Duration::from_secs(20), "an event about the reload", || {
+        let told = api
+            .get(&path)
+            .ok()
+            .and_then(|response| serde_json::from_str(response.text().lines().last()?).ok());
+        found = told.unwrap_or_default();
+        found.is_object()
+    })?;
+    Ok(found)
+}
+
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn hang_up(host: &Host) -> Result<()> {
+    send(host.daemon_pid()?, Signal::HUP)
+}
+
+fn a_hangup_is_told_as_a_reload(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            hang_up(host)?;
+            let event = reloaded(&api)?;
+            ensure!(event["Type"] == "daemon" && event["scope"] == "local", "{event}");
+            let attributes = &event["Actor"]["Attributes"];
+            for key in [
+                "name",
+                "debug",
+                "labels",
+                "live-restore",
+                "insecure-registries",
+                "registry-mirrors",
+                "default-runtime",
+            ] {
+                ensure!(attributes[key].is_string(), "{key}: {event}");
+            }
+            ensure!(event["Actor"]["ID"] == api.get_json("/info")?["ID"], "{event}");
+            Ok(())
+        },
+    )
+}
+
+fn a_hangup_reads_the_configuration_again(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let folder = host.root()?.join("hangup");
+            std::fs::create_dir_all(&folder)?;
+            let (file, socket) = (folder.join("nerdctl.toml"), folder.join("n.sock"));
+            let usual = std::fs::read_to_string(host.root()?.join("nerdctl.toml"))?;
+            std::fs::write(&file, &usual)?;
+            let mut command = host.command(peers::built("nerdctld")?)?;
+            command.arg("--config").arg(&file).arg("--socket").arg(&socket);
+            command.arg("--data-root").arg(folder.join("data"));
+            let mut daemon = host.sandbox()?.spawn("daemon-hangup", command)?;
+            let api = Api::new(&socket);
+            until(Duration::from_secs(30), "an answer", || api.answers())?;
+            let debug = || Ok::<_, e2e::Error>(api.get_json("/info")?["Debug"] == true);
+            ensure!(!debug()?, "logs in detail already");
+            std::fs::write(&file, format!("debug = true\n{usual}"))?;
+            daemon.signal(Signal::HUP)?;
+            until(Duration::from_secs(20), "a detailed log", || debug().unwrap_or(false))?;
+            // A mistake changes nothing, and is said.
+            std::fs::write(&file, "debug = [")?;
+            daemon.signal(Signal::HUP)?;
+            let log = host.root()?.join("log/daemon-hangup");
+            until(Duration::from_secs(20), "a word about the mistake", || {
+                std::fs::read_to_string(&log).is_ok_and(|log| log.contains("stays as it was"))
+            })?;
+            ensure!(debug()?, "a file with a mistake has changed something");
+            std::fs::write(&file, usual.replace("overlayfs", "native"))?;
+            daemon.signal(Signal::HUP)?;
+            until(Duration::from_secs(20), "the first level again", || !debug().unwrap_or(true))?;
+            let log = std::fs::read_to_string(&log)?;
+            ensure!(log.contains("wait for a restart") && log.contains("snapshotter"), "{log}");
+            Ok(())
+        },
+    )
 }
 
 /// A user's session with a stand-in for RootlessKit's child: namespaces, and nothing in them.

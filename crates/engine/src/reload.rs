@@ -1,0 +1,119 @@
+//! What can change while the daemon runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use registry::Registry;
+
+use crate::events::{Event, EventType};
+use crate::handle::Settings;
+use crate::{Engine, Result, images};
+
+/// How long containerd is waited for, to learn the daemon's id.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The part of [`Settings`] that [`Engine::reload`] replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changeable {
+    /// Shown by `info`.
+    pub debug: bool,
+    /// Folders with `<registry>/hosts.toml`.
+    pub hosts_dirs: Vec<PathBuf>,
+    /// Talk to registries without checking certificates, and over plain HTTP.
+    pub insecure_registry: bool,
+}
+
+impl Changeable {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            debug: settings.debug,
+            hosts_dirs: settings.hosts_dirs.clone(),
+            insecure_registry: settings.insecure_registry,
+        }
+    }
+}
+
+/// What holds now, and what is made of it. Operations that are under way keep what they began with.
+#[derive(Debug)]
+pub(crate) struct Live(RwLock<(Arc<Changeable>, Registry)>);
+
+impl Live {
+    /// As the daemon was started.
+    ///
+    /// # Errors
+    /// Those of [`images::registry_client`].
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+        Ok(Self(RwLock::new((
+            Arc::new(Changeable::of(settings)),
+            images::registry_client(settings)?,
+        ))))
+    }
+
+    /// The client of all registries.
+    pub(crate) fn registry(&self) -> Registry {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// What holds.
+    pub(crate) fn now(&self) -> Arc<Changeable> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    fn change(&self, new: Changeable, registry: Registry) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (Arc::new(new), registry);
+    }
+}
+
+impl Engine {
+    /// Replace what can change, and tell an event about it (moby `daemon/reload.go`).
+    pub async fn reload(&self, new: Changeable) {
+        let settings = Settings {
+            debug: new.debug,
+            hosts_dirs: new.hosts_dirs.clone(),
+            insecure_registry: new.insecure_registry,
+            ..self.settings().clone()
+        };
+        match images::registry_client(&settings) {
+            Ok(registry) => self.live().change(new, registry),
+            Err(error) => {
+                tracing::error!(%error, "how registries are reached stays as it was");
+                return;
+            }
+        }
+        self.hub().publish(Event {
+            kind: EventType::Daemon,
+            action: "reload".to_owned(),
+            actor: self.daemon_id().await,
+            attributes: self.reload_attributes(),
+            at: Timestamp::now(),
+        });
+    }
+
+    /// Keys of dockerd's configuration, as far as something here means the same.
+    fn reload_attributes(&self) -> BTreeMap<String, String> {
+        let now = self.live().now();
+        let insecure = if now.insecure_registry { r#"["0.0.0.0/0","::/0"]"# } else { "[]" };
+        [
+            ("debug", now.debug.to_string()),
+            ("default-runtime", "runc".to_owned()),
+            ("insecure-registries", insecure.to_owned()),
+            ("labels", "[]".to_owned()),
+            ("live-restore", "true".to_owned()),
+            ("name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            ("registry-mirrors", "[]".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    /// containerd's id, which is ours; empty while it has never answered.
+    async fn daemon_id(&self) -> String {
+        if let Ok(Ok(server)) = tokio::time::timeout(PATIENCE, self.containerd().server()).await {
+            self.system_cache().counted().learn_id(&server.uuid);
+        }
+        self.figures().id
+    }
+}
