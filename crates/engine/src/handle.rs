@@ -162,6 +162,7 @@ impl Engine {
         engine.supervisor().spawn(engine.clone().react(reactions));
         engine.supervisor().spawn(engine.clone().repair_after_load());
         engine.supervisor().spawn(engine.clone().sweep_execs());
+        engine.supervisor().spawn(engine.clone().follow_images());
         Ok(engine)
     }
 

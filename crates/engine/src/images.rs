@@ -7,6 +7,7 @@ mod distribution;
 mod documents;
 mod facts;
 mod fetch;
+mod foreign;
 mod glob;
 mod history;
 mod inspect;

@@ -24,6 +24,7 @@
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
+//! | `told` | events of what others do |
 //! | `ports` | published ports: connections, numbers, conflicts, beside nerdctl, without the daemon |
 //! | `networks` | networks as they are shown; names, hosts, addresses; another container's network |
 //! | `links` | legacy links, aliases and links in networks |
@@ -81,6 +82,7 @@ mod shapes;
 mod startup;
 mod store;
 mod system;
+mod told;
 mod transport;
 mod unsupported;
 mod versions;
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         system::TESTS,
         transport::TESTS,
         operating::TESTS,
+        told::TESTS,
         images::TESTS,
         push::TESTS,
         registries::TESTS,

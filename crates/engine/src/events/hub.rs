@@ -157,9 +157,12 @@ fn actor_matches(wanted: &str, event: &Event) -> bool {
 }
 
 fn image_matches(wanted: &str, event: &Event) -> bool {
-    let bare = |text: &str| match text.rfind(':') {
-        Some(colon) if !text[colon..].contains('/') => text[..colon].to_owned(),
-        _ => text.to_owned(),
+    let bare = |text: &str| {
+        let text = text.split_once('@').map_or(text, |(name, _)| name);
+        match text.rfind(':') {
+            Some(colon) if !text[colon..].contains('/') => text[..colon].to_owned(),
+            _ => text.to_owned(),
+        }
     };
     let candidates = match event.kind {
         super::EventType::Image => {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::ImageFacts;
 use super::documents::{Config, Index, Manifest};
+use super::foreign::Expected;
 use super::turns::Turns;
 
 /// Layers of all pulls together that load at once.
@@ -40,6 +41,7 @@ pub struct Cache {
     /// Counts what we did to images ourselves.
     changes: AtomicU64,
     turns: Turns,
+    expected: Expected,
     downloads: Semaphore,
     uploads: Semaphore,
 }
@@ -70,6 +72,7 @@ impl Default for Cache {
             facts: Mutex::default(),
             changes: AtomicU64::new(0),
             turns: Turns::default(),
+            expected: Expected::default(),
             downloads: Semaphore::new(DOWNLOADS),
             uploads: Semaphore::new(UPLOADS),
         }
@@ -77,6 +80,11 @@ impl Default for Cache {
 }
 
 impl Cache {
+    /// Changes of ours that containerd will tell.
+    pub(super) fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
     /// We changed something about images.
     pub(crate) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use containerd::Labels;
 use containerd::images::{Image, ImagePatch, NewImage};
 
 use super::Descriptor;
+use super::foreign::Change;
 use super::make::PARENT;
 use super::naming::dangling_name;
 use super::turns::Turn;
@@ -32,7 +33,7 @@ impl Engine {
                 labels: labels.clone(),
                 target: target.clone().into(),
             };
-            match self.containerd().create_image(new).await {
+            match self.our_change(name, Change::Made, self.containerd().create_image(new)).await {
                 Ok(_) => break,
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(failed(error)),
@@ -49,7 +50,8 @@ impl Engine {
             let mut patched = BTreeMap::from([(PARENT.to_owned(), None)]);
             patched.extend(labels.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
             let patch = ImagePatch { target: Some(target.clone().into()), labels: patched };
-            match self.containerd().update_image(name, patch).await {
+            let update = self.containerd().update_image(name, patch);
+            match self.our_change(name, Change::Changed, update).await {
                 Ok(_) => break,
                 // Removed between the two calls.
                 Err(error) if error.is_not_found() => {}
@@ -76,7 +78,8 @@ impl Engine {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(failed(error)),
         }
-        let outcome = self.containerd().delete_image_of(name, &seen.target, sync).await;
+        let removal = self.containerd().delete_image_of(name, &seen.target, sync);
+        let outcome = self.our_change(name, Change::Removed, removal).await;
         self.image_cache().changed();
         match outcome {
             Ok(()) => Ok(true),
