@@ -95,15 +95,17 @@ impl Engine {
     /// Keys of dockerd's configuration, as far as something here means the same.
     fn reload_attributes(&self) -> BTreeMap<String, String> {
         let now = self.live().now();
-        let insecure = if now.insecure_registry { r#"["0.0.0.0/0","::/0"]"# } else { "[]" };
+        let registries = &self.settings().registries;
+        let every = now.insecure_registry.then_some(["0.0.0.0/0", "::/0"]).into_iter().flatten();
+        let insecure = every.map(str::to_owned).chain(registries.insecure.clone()).collect();
         [
             ("debug", now.debug.to_string()),
             ("default-runtime", "runc".to_owned()),
-            ("insecure-registries", insecure.to_owned()),
+            ("insecure-registries", list(insecure)),
             ("labels", "[]".to_owned()),
             ("live-restore", "true".to_owned()),
             ("name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
-            ("registry-mirrors", "[]".to_owned()),
+            ("registry-mirrors", list(registries.mirrors.clone())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
@@ -116,4 +118,9 @@ impl Engine {
         }
         self.figures().id
     }
+}
+
+/// As dockerd writes lists into attributes.
+fn list(entries: Vec<String>) -> String {
+    serde_json::Value::from(entries).to_string()
 }

@@ -89,12 +89,12 @@ fn component(name: &str, version: &str, details: BTreeMap<String, String>) -> Co
 
 /// `GET /info`.
 pub(super) async fn info(call: Call) -> Answer {
-    let mut info = info_view(call.engine.info().await?, &call.proxies);
+    let mut info = info_view(call.engine.info().await?, call.engine.settings(), &call.proxies);
     responses::info(call.version, &mut info);
     Ok(Reply::json(&info))
 }
 
-fn info_view(found: engine::system::Info, proxies: &Proxies) -> Info {
+fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: &Proxies) -> Info {
     let security_options = security_options(&found);
     let host = found.host;
     let limits = host.limits;
