@@ -17,7 +17,7 @@ use serde::Deserialize;
 pub use options::{Driver, OptionError, check};
 pub(crate) use subject::host_name;
 pub use subject::{SUBJECT_FILE, Subject, attributes, needs_subject};
-pub use syslog::{SyslogAddress, SyslogFormat, SyslogOptions};
+pub use syslog::{SyslogAddress, SyslogFormat, SyslogOptions, SyslogTls};
 pub use tag::{Tag, TagError};
 
 /// nerdctl's limit for one file when `max-size` is not set (its rotation library's default).

@@ -7,6 +7,7 @@ use std::time::Duration;
 use e2e::api::script_body;
 use e2e::peers;
 use e2e::runner::OrSkip as _;
+use e2e::sandbox::until;
 use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, frames, tests, unique};
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ pub(crate) const TESTS: &[Test] = tests![
     details_show_labels_variables_and_tag,
     logs_as_json,
     syslog_gets_every_line,
+    syslog_behind_tls_gets_lines_with_their_lengths,
     a_log_elsewhere_can_be_read_unless_that_is_switched_off,
     // dockerd waits for it all the same when the container ends.
     a_stuck_log_does_not_stop_who_does_not_wait_for_it.ours_only(),
@@ -141,7 +143,6 @@ fn what_is_not_built_is_refused_by_name(rig: &Rig) -> Result<()> {
     for (driver, options, words) in [
         ("fluentd", json!({}), "HostConfig.LogConfig.Type \"fluentd\""),
         ("awslogs", json!({}), "HostConfig.LogConfig.Type \"awslogs\""),
-        ("syslog", json!({"syslog-address": "tcp+tls://h:1"}), "tcp+tls"),
         ("json-file", json!({"tag": "{{upper .Name}}"}), "{{upper .Name}}"),
     ] {
         let answer = api.post_json("/containers/create", &body("true", driver, &options))?;
@@ -311,6 +312,52 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn syslog_behind_tls_gets_lines_with_their_lengths(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    needs_rig(host)?;
+    let (sandbox, name) = (host.sandbox()?, unique("tls"));
+    let file = |end: &str| -> Result<String> {
+        Ok(host.root()?.join(format!("{name}.{end}")).display().to_string())
+    };
+    let (certificate, key) = (file("pem")?, file("key")?);
+    let mut make = sandbox.command("openssl");
+    make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", &key, "-out", &certificate]);
+    sandbox.run(&mut make)?;
+    // Without an input that stays open it does not read.
+    let script = format!(
+        "sleep 1000 | openssl s_server -accept 127.0.0.1:6514 -quiet -cert {certificate} -key {key}"
+    );
+    let mut serve = sandbox.command("sh");
+    serve.args(["-c", &script]);
+    let _server = sandbox.spawn(&name, serve)?;
+    until(Duration::from_secs(20), "a server", || {
+        let connect = || std::net::TcpStream::connect("127.0.0.1:6514").is_ok();
+        sandbox.in_network(connect).unwrap_or(false)
+    })?;
+    let mut options = json!({
+        "syslog-address": "tcp+tls://127.0.0.1:6514", "syslog-format": "rfc5424", "tag": "x"
+    });
+    let script = "echo one; sleep 0.1; echo two >&2";
+    let refused = host.api().create(body(script, "syslog", &options))?;
+    let text = refused.post("/start")?.expect_error(500)?;
+    ensure!(text.contains("certificate"), "{text}");
+    options["syslog-tls-ca-cert"] = json!(certificate);
+    ended(&host.api(), script, "syslog", &options)?;
+    let log = host.root()?.join("log").join(&name);
+    let mut got = String::new();
+    until(Duration::from_secs(20), "both lines", || {
+        got = std::fs::read_to_string(&log).unwrap_or_default();
+        got.contains(" - one\n") && got.contains(" - two\n")
+    })
+    .with_context(|| got.clone())?;
+    let line = got.lines().find(|line| line.ends_with(" - two")).context("no line")?;
+    let (length, message) = line.split_once(' ').context("no length")?;
+    ensure!(length.parse() == Ok(message.len() + 1) && message.starts_with("<27>1 "), "{line:?}");
+    Ok(())
 }
 
 fn syslog_gets_every_line(rig: &Rig) -> Result<()> {

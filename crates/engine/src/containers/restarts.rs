@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use containerd::containers::ContainerPatch;
+use containerd::tasks::TaskStatus;
 use jiff::Timestamp;
 use nerdctl_store::labels::{ContainerLabels, keys};
 
@@ -78,6 +79,10 @@ impl Engine {
         let ran = container.state.started_at.map(|start| at.duration_since(start));
         let ran = ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or_default();
         let pause = next_pause(container.state.restart_pause, ran);
+        if self.plugin_was_first(container).await {
+            // It has counted this one.
+            return Some(Duration::ZERO);
+        }
         let mut patch = vec![(keys::RESTART_COUNT, Some(restarts.saturating_add(1).to_string()))];
         if pause > PLUGIN_LOOKS_EVERY {
             patch.push((keys::RESTART_STATUS, None));
@@ -107,6 +112,41 @@ impl Engine {
             _ = states.wait_for(|now| !waits(now)) => return,
         }
         self.start_by_policy(id, waits).await;
+        self.count_once(&container).await;
+    }
+
+    /// Whether containerd's plugin has begun the run that follows the one that `container` was in.
+    async fn plugin_was_first(&self, container: &Container) -> bool {
+        let task = self.containerd().get_task(container.id.as_str()).await;
+        task.is_ok_and(|task| {
+            task.status != TaskStatus::Stopped && task.pid != 0 && task.pid != container.state.pid
+        })
+    }
+
+    /// A restart is one, also if containerd's plugin was faster with it and has counted it a second time.
+    async fn count_once(&self, ended: &Container) {
+        let id = &ended.id;
+        let _guard = self.locks().lock(id).await;
+        let next_run = ended.state.generation + 1;
+        let is_next = |now: &super::State| {
+            now.phase.has_process() && now.generation == next_run && now.wish.is_none()
+        };
+        if !self.inventory().now().get(id).is_some_and(|now| is_next(&now.container.state)) {
+            return;
+        }
+        let Ok(labels) = self.labels_of(id.as_str()).await else { return };
+        if labels.restart.count <= ended.restart_count.into() {
+            return;
+        }
+        let count = Some(ended.restart_count.to_string());
+        if let Err(error) = self.patch_labels(id.as_str(), [(keys::RESTART_COUNT, count)]).await {
+            tracing::warn!(
+                container = id.as_str(),
+                error = error.message(),
+                "a restart stays counted twice"
+            );
+        }
+        self.inventory().refresh(id).await;
     }
 
     /// Start a container that still is what `waits` says; a start that fails for good ends the restarts.

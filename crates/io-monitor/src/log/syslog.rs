@@ -3,14 +3,18 @@
 //! Nothing here waits but a connection that is made anew, and that only shortly and once a second: until then lines are
 //! lost and counted, as a server that is away must not stop its containers for good.
 
+mod tls;
+
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::LogLine;
 use crate::frames::Stream;
@@ -41,6 +45,8 @@ pub(super) struct Syslog {
     zone: TimeZone,
     /// Of a name, asked once: a resolver that hangs must not stop a container.
     resolved: Vec<SocketAddr>,
+    /// How it is spoken to over TLS.
+    trust: Option<Arc<ClientConfig>>,
     connection: Option<Connection>,
     /// Not before then.
     next_try: Option<Instant>,
@@ -55,6 +61,7 @@ enum Connection {
     UnixStream(UnixStream),
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Tls(tls::Tls),
 }
 
 impl Syslog {
@@ -66,6 +73,7 @@ impl Syslog {
             host: host_name(),
             zone: TimeZone::system(),
             resolved: Vec::new(),
+            trust: None,
             connection: None,
             next_try: None,
             message: Vec::new(),
@@ -75,7 +83,12 @@ impl Syslog {
 
     /// Find the server and connect.
     pub(super) fn open(&mut self) -> Result<(), String> {
-        if let SyslogAddress::Udp(name) | SyslogAddress::Tcp(name) = &self.options.address {
+        if let SyslogAddress::Tls(_) = self.options.address {
+            self.trust = Some(tls::config(&self.options.tls)?);
+        }
+        if let SyslogAddress::Udp(name) | SyslogAddress::Tcp(name) | SyslogAddress::Tls(name) =
+            &self.options.address
+        {
             let found = name.to_socket_addrs().map_err(|error| format!("dial {name}: {error}"))?;
             self.resolved = found.collect();
         }
@@ -84,7 +97,9 @@ impl Syslog {
             SyslogAddress::Unix(path) | SyslogAddress::Unixgram(path) => {
                 format!("dial {}: {error}", path.display())
             }
-            SyslogAddress::Udp(name) | SyslogAddress::Tcp(name) => format!("dial {name}: {error}"),
+            SyslogAddress::Udp(name) | SyslogAddress::Tcp(name) | SyslogAddress::Tls(name) => {
+                format!("dial {name}: {error}")
+            }
         })
     }
 
@@ -116,7 +131,10 @@ impl Syslog {
                 Err(_) => self.connection = None,
             }
         }
-        Ok(())
+        match &mut self.connection {
+            Some(Connection::Tls(session)) => session.flush(),
+            _ => Ok(()),
+        }
     }
 
     /// Write a message; once more over a new connection if the old one is broken.
@@ -162,10 +180,23 @@ impl Syslog {
                 stream.set_nonblocking(true)?;
                 Ok(Connection::Tcp(stream))
             })?,
+            SyslogAddress::Tls(name) => {
+                let Some(trust) = &self.trust else { return Err(io::ErrorKind::NotFound.into()) };
+                first(&self.resolved, |address| {
+                    let stream = TcpStream::connect_timeout(address, patience)?;
+                    tls::Tls::connect(trust, host_of(name), stream, patience).map(Connection::Tls)
+                })?
+            }
         };
         self.connection = Some(connection);
         self.next_try = None;
         Ok(())
+    }
+
+    fn counts_octets(&self) -> bool {
+        let modern =
+            matches!(self.options.format, SyslogFormat::Rfc5424 | SyslogFormat::Rfc5424Micro);
+        modern && matches!(self.options.address, SyslogAddress::Tls(_))
     }
 
     fn encode(&mut self, stream: Stream, text: &[u8]) {
@@ -188,10 +219,21 @@ impl Syslog {
             }
         };
         self.message.clear();
+        if self.counts_octets() {
+            // RFC 5425; the end of the line is part of the message.
+            let length = head.len() + text.len() + 1;
+            self.message.extend_from_slice(format!("{length} ").as_bytes());
+        }
         self.message.extend_from_slice(head.as_bytes());
         self.message.extend_from_slice(text);
         self.message.push(b'\n');
     }
+}
+
+/// Without port and brackets.
+fn host_of(name: &str) -> &str {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Go's `time.Stamp`.
@@ -244,6 +286,7 @@ impl Connection {
             Self::UnixStream(stream) => stream.write(bytes),
             Self::Udp(socket) => socket.send(bytes),
             Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(session) => session.write(bytes),
         }
     }
 }
@@ -256,12 +299,12 @@ mod tests {
     use super::*;
     use crate::log::clock::Clock;
 
-    fn client(address: SyslogAddress, format: SyslogFormat) -> Syslog {
-        let options = SyslogOptions { address, facility: 3, format };
+    pub(super) fn client(address: SyslogAddress, format: SyslogFormat) -> Syslog {
+        let options = SyslogOptions { address, format, ..SyslogOptions::default() };
         Syslog::new(options, "web/1".into())
     }
 
-    fn line(stream: Stream, text: &str) -> LogLine<'_> {
+    pub(super) fn line(stream: Stream, text: &str) -> LogLine<'_> {
         LogLine { stream, bytes: text.as_bytes(), time: Clock::default().now(), part: None }
     }
 

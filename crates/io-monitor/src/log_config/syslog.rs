@@ -27,6 +27,21 @@ pub struct SyslogOptions {
     pub facility: u8,
     /// What they look like.
     pub format: SyslogFormat,
+    /// Certificates, for [`SyslogAddress::Tls`].
+    pub tls: SyslogTls,
+}
+
+/// Who is believed, and who we are. The files are read when the log is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyslogTls {
+    /// Authorities beside the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// Our own certificate (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    pub key: Option<PathBuf>,
+    /// Any certificate will do.
+    pub skip_verify: bool,
 }
 
 /// Where messages go.
@@ -43,6 +58,8 @@ pub enum SyslogAddress {
     Udp(String),
     /// `host:port`.
     Tcp(String),
+    /// `host:port`, over TLS.
+    Tls(String),
 }
 
 /// What messages look like.
@@ -65,6 +82,7 @@ impl Default for SyslogOptions {
             address: SyslogAddress::default(),
             facility: DEFAULT_FACILITY,
             format: SyslogFormat::default(),
+            tls: SyslogTls::default(),
         }
     }
 }
@@ -72,10 +90,18 @@ impl Default for SyslogOptions {
 impl SyslogOptions {
     pub(super) fn parse(options: &BTreeMap<String, String>) -> Result<Self, OptionError> {
         let text = |name: &str| options.get(name).map_or("", String::as_str);
+        let file = |name: &str| Some(text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
         Ok(Self {
             address: parse_address(text("syslog-address"))?,
             facility: parse_facility(text("syslog-facility"))?,
             format: parse_format(text("syslog-format"))?,
+            tls: SyslogTls {
+                ca: file("syslog-tls-ca-cert"),
+                certificate: file("syslog-tls-cert"),
+                key: file("syslog-tls-key"),
+                // Whatever its value is (moby `parseTLSConfig`).
+                skip_verify: options.contains_key("syslog-tls-skip-verify"),
+            },
         })
     }
 }
@@ -91,9 +117,7 @@ fn parse_address(text: &str) -> Result<SyslogAddress, OptionError> {
         "unixgram" => existing(rest).map(SyslogAddress::Unixgram),
         "udp" => host_and_port(text, rest).map(SyslogAddress::Udp),
         "tcp" => host_and_port(text, rest).map(SyslogAddress::Tcp),
-        "tcp+tls" => Err(OptionError::NotBuilt(format!(
-            "the scheme of the log option syslog-address={text:?}"
-        ))),
+        "tcp+tls" => host_and_port(text, rest).map(SyslogAddress::Tls),
         other if text.contains("://") => Err(OptionError::SyslogScheme(other.to_owned())),
         _ => Err(OptionError::SyslogScheme(String::new())),
     }
@@ -149,6 +173,7 @@ mod tests {
             ("udp://h", SyslogAddress::Udp("h:514".into())),
             ("udp://h:1", SyslogAddress::Udp("h:1".into())),
             ("tcp://[::1]", SyslogAddress::Tcp("[::1]:514".into())),
+            ("tcp+tls://h", SyslogAddress::Tls("h:514".into())),
             ("tcp://[::1]:7/", SyslogAddress::Tcp("[::1]:7".into())),
             ("unix:///dev/null", SyslogAddress::Unix("/dev/null".into())),
             ("unixgram:///dev/null", SyslogAddress::Unixgram("/dev/null".into())),
