@@ -28,6 +28,7 @@
 mod auth;
 mod blob;
 mod credentials;
+mod download;
 mod endpoint;
 mod error;
 mod hosts;
@@ -42,6 +43,7 @@ mod url;
 
 pub use blob::Blob;
 pub use credentials::{Credentials, Secret};
+pub use download::Download;
 pub use error::{Answer, Cause, Error, Interruption};
 pub use http::payload::{BlobSource, BlobStream};
 pub use login::Login;

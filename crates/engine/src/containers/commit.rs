@@ -124,7 +124,11 @@ impl Engine {
         }
         fault::reached("commit.resumed");
         spec.layer = Some(made?);
+        let name = spec.name.clone();
         let id = self.make_image(lease, spec).await?;
+        if let Some(name) = name {
+            self.publish_tag(&id, &name.familiar());
+        }
         fault::reached("commit.image");
         Ok(id)
     }

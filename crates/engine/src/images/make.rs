@@ -171,11 +171,7 @@ impl Engine {
         if !parent.is_empty() {
             labels.insert(PARENT.to_owned(), parent.to_owned());
         }
-        self.put_image(&full, manifest, labels).await?;
-        if let Some(name) = name {
-            self.publish_tag(&manifest.digest, &name.familiar());
-        }
-        Ok(())
+        self.put_image(&full, manifest, labels).await
     }
 
     /// The event of a new name.

@@ -235,7 +235,7 @@ impl<E> Progress<E> {
     }
 
     /// Tells something that is left out while the client does not read.
-    fn hint(&self, event: E) {
+    pub(crate) fn hint(&self, event: E) {
         let _ = self.messages.try_send(Message::Event(event));
     }
 

@@ -3,6 +3,7 @@
 
 pub(in crate::api) mod archive;
 pub(in crate::api) mod attestations;
+pub(in crate::api) mod import;
 pub(in crate::api) mod prune;
 pub(in crate::api) mod push;
 pub(in crate::api) mod transfer;

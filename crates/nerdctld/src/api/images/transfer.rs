@@ -1,4 +1,4 @@
-//! `POST /images/create`: pull an image, and tell the client how it goes.
+//! `POST /images/create`: pull an image, and tell the client how it goes. Without an image to pull, it imports one.
 
 use bytes::Bytes;
 use docker_wire::progress::{ProgressDetail, ProgressMessage};
@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use http::HeaderMap;
 use names::{Digest, ImageRef, Platform};
 
+use super::import::import;
 use crate::api::auth;
 use crate::api::call::{Answer, Call, chain};
 use crate::api::compat::requests;
@@ -15,6 +16,9 @@ use crate::api::reply::Reply;
 
 /// `POST /images/create`. A failure before the first message is an ordinary one; later it is the last message.
 pub(in crate::api) async fn create(call: Call) -> Answer {
+    if call.query.text("fromImage").is_empty() {
+        return import(call).await;
+    }
     let request = pull_request(&call)?;
     let mut pull = call.engine.pull_image(request);
     let first = match pull.next().await {
@@ -29,9 +33,6 @@ pub(in crate::api) async fn create(call: Call) -> Answer {
 fn pull_request(call: &Call) -> Result<PullRequest, ApiError> {
     let query = &call.query;
     let from = query.text("fromImage");
-    if from.is_empty() {
-        return Err(engine::Error::unsupported("importing an image (fromSrc)").into());
-    }
     let platform = requests::pull_platform(call.version, query);
     Ok(PullRequest {
         image: reference(from, query.text("tag"))?,
@@ -53,7 +54,9 @@ pub(super) fn reference(from: &str, tag: &str) -> Result<ImageRef, Refusal> {
     }
 }
 
-fn parse<T: std::str::FromStr<Err: std::error::Error>>(text: &str) -> Result<T, Refusal> {
+pub(super) fn parse<T: std::str::FromStr<Err: std::error::Error>>(
+    text: &str,
+) -> Result<T, Refusal> {
     text.parse().map_err(|error: T::Err| Refusal::BadParameter(chain(&error)))
 }
 
