@@ -69,7 +69,7 @@ pub struct EventFilter {
     pub types: Vec<String>,
     /// `event`: exact, but `exec_create`, `exec_start`, `exec_die` and `health_status` match as prefixes too.
     pub actions: Vec<String>,
-    /// `container`, `network`, `volume`, … : id prefix or name, of an actor of that type.
+    /// `container`, `network`, `volume`, … : beginning of an id or a name, of whatever type: Docker asks for no more.
     pub actors: BTreeMap<String, Vec<String>>,
     /// `image`: of image events and of the `image` attribute of container events, with or without tag.
     pub images: Vec<String>,

@@ -4,6 +4,7 @@
 //! task.
 
 mod buildkit;
+mod components;
 pub mod disk_usage;
 mod figures;
 mod filesystem;
@@ -33,6 +34,12 @@ pub struct Version {
     pub containerd: Option<ComponentVersion>,
     /// runc's version, if it can be found.
     pub runc: Option<ComponentVersion>,
+    /// The init that containers get, if there is one.
+    pub init: Option<ComponentVersion>,
+    /// The CNI plugins, if they are there.
+    pub plugins: Option<ComponentVersion>,
+    /// buildkitd, if one answers.
+    pub buildkitd: Option<ComponentVersion>,
     /// Kernel release.
     pub kernel: String,
 }
@@ -93,6 +100,8 @@ pub struct Info {
     pub rootless: bool,
     /// Logs in detail.
     pub debug: bool,
+    /// The program that becomes process 1 of containers with an init.
+    pub init_program: Option<PathBuf>,
 }
 
 /// Facts of the machine.
@@ -130,13 +139,21 @@ pub struct LoginOutcome {
 impl Engine {
     /// The versions of the neighbours, as far as they answer.
     pub async fn version(&self) -> Version {
-        let (containerd, runc) =
-            tokio::join!(self.containerd().version(), self.system_cache().runc_version());
+        let (containerd, runc, init, plugins, buildkitd) = tokio::join!(
+            self.containerd().version(),
+            self.system_cache().programs().runc(),
+            self.init_version(),
+            self.plugins_version(),
+            self.buildkitd_version(),
+        );
         let containerd = containerd.ok();
         Version {
             containerd: containerd
                 .map(|found| ComponentVersion { version: found.version, commit: found.revision }),
             runc,
+            init,
+            plugins,
+            buildkitd,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         }
     }
@@ -201,6 +218,7 @@ impl Engine {
                 apparmor: facts.apparmor && facts.apparmor_profile.is_some(),
                 rootless: facts.rootless,
                 debug,
+                init_program: facts.init.clone(),
                 ..Info::default()
             }
         })

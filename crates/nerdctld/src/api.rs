@@ -48,7 +48,7 @@ use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::config::Proxies;
+use crate::config::Shown;
 use crate::connection::Handle;
 use body::RequestBody;
 use call::{Answer, Call};
@@ -69,7 +69,7 @@ struct Inner {
     stop: CancellationToken,
     server: HeaderValue,
     newest: HeaderValue,
-    proxies: Arc<Proxies>,
+    shown: Arc<Shown>,
     metrics: Arc<Metrics>,
     requests: AtomicU64,
     operations: AtomicUsize,
@@ -98,8 +98,8 @@ struct Routed {
 }
 
 impl Api {
-    /// `stop` ends streams that would otherwise go on; `proxies` are shown by `/info`.
-    pub(crate) fn new(engine: Engine, stop: CancellationToken, proxies: Proxies) -> Self {
+    /// `stop` ends streams that would otherwise go on; `shown` is what `/info` tells of the configuration.
+    pub(crate) fn new(engine: Engine, stop: CancellationToken, shown: Shown) -> Self {
         let header =
             |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         let inner = Arc::new(Inner {
@@ -107,7 +107,7 @@ impl Api {
             stop,
             server: header(format!("Docker/{} (linux)", system::ENGINE_VERSION)),
             newest: header(version::MAX.to_string()),
-            proxies: Arc::new(proxies),
+            shown: Arc::new(shown),
             metrics: Arc::default(),
             requests: AtomicU64::new(0),
             operations: AtomicUsize::new(0),
@@ -200,10 +200,10 @@ impl Api {
             if head.method == Method::POST && body::is_form(&head.headers) {
                 query = query.with_form_body(&body.read().await?).map_err(Refusal::from)?;
             }
-            let (engine, proxies) = (api.0.engine.clone(), api.0.proxies.clone());
+            let (engine, shown) = (api.0.engine.clone(), Arc::clone(&api.0.shown));
             let (metrics, headers) = (Arc::clone(&api.0.metrics), head.headers);
             let call =
-                Call { engine, proxies, metrics, version, route, query, headers, body, parameters };
+                Call { engine, shown, metrics, version, route, query, headers, body, parameters };
             let began = Instant::now();
             let answer = (route.handler)(call).await;
             if let (Some(action), Ok(_)) = (route.timed, &answer) {

@@ -90,6 +90,15 @@ pub(crate) struct Proxies {
     pub(crate) none: String,
 }
 
+/// What of the configuration clients see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// How registries are reached.
+    pub(crate) proxies: Proxies,
+    /// What the operator should think about again.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Everything the daemon was told, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -154,6 +163,11 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Config {
+    /// What clients see of it.
+    pub(crate) fn shown(&self) -> Shown {
+        Shown { proxies: self.proxies.clone(), warnings: self.warnings() }
+    }
+
     /// Read the process's environment and the file.
     ///
     /// # Errors

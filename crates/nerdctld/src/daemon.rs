@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Door};
 use crate::cli::Cli;
-use crate::config::{Config, ContainerdChoice, Proxies};
+use crate::config::{Config, ContainerdChoice, Shown};
 use crate::listen::{self, Connections, Listener};
 use crate::logging::Logging;
 use crate::reload::Reloader;
@@ -65,7 +65,7 @@ async fn serve(
         let layout = layout.clone();
         engine.supervisor().service("managed containerd", move || managed::keep(layout.clone()));
     }
-    let server = Server::new(engine.clone(), config.proxies.clone(), open_files);
+    let server = Server::new(engine.clone(), config.shown(), open_files);
     announce(config, &listeners);
     notify(&[NotifyState::Ready]);
 
@@ -155,9 +155,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(engine: Engine, proxies: Proxies, open_files: u64) -> Self {
+    fn new(engine: Engine, shown: Shown, open_files: u64) -> Self {
         let stop = CancellationToken::new();
-        let api = Api::new(engine.clone(), stop.clone(), proxies);
+        let api = Api::new(engine.clone(), stop.clone(), shown);
         Self { engine, api, connections: Connections::new(open_files), stop }
     }
 

@@ -35,7 +35,7 @@ impl Reloader<'_> {
             self.reload().await;
             notify(&[NotifyState::Ready]);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn reload(&mut self) {

@@ -256,6 +256,13 @@ fn loopback_is_served_in_the_clear(rig: &Rig) -> Result<()> {
     let remote = Remote::start(host, "tcp-plain", 2475, false)?;
     let version = success(&with_input(&mut remote.docker(host, &[], &["version"])?, b"")?)?;
     ensure!(version.contains("nerdctld"), "{version}");
+    let info = success(&with_input(&mut remote.docker(host, &[], &["info"])?, b"")?)?;
+    ensure!(info.contains("nerdctld"), "{info}");
+    let warned = Api::new(&remote.folder.join("n.sock")).get_json("/info")?["Warnings"].to_string();
+    ensure!(
+        warned.contains("API is accessible on http://127.0.0.1:2475 without encryption"),
+        "{warned}"
+    );
     let mut dial = host.command(nerdctld()?)?;
     dial.args(["--addr", "tcp://127.0.0.1:2475", "dial-stdio"]);
     dialled(&mut dial).map(drop)

@@ -130,12 +130,10 @@ impl EventFilter {
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         any(&self.types, |kind| kind == event.kind.as_str())
-            && any(&self.actions, |action| action_matches(action, &event.action))
+            && actions_match(&self.actions, &event.action)
             && any(&self.scopes, |scope| scope == "local")
             && any(&self.images, |image| image_matches(image, event))
-            && self.actors.iter().all(|(kind, wanted)| {
-                kind == event.kind.as_str() && any(wanted, |wanted| actor_matches(wanted, event))
-            })
+            && self.actors.values().all(|wanted| any(wanted, |wanted| actor_matches(wanted, event)))
             && self.labels.iter().all(|label| label_matches(label, event))
     }
 }
@@ -144,10 +142,11 @@ fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
-/// moby `daemon/events/filter.go`: these four are matched without what follows the colon.
-fn action_matches(wanted: &str, action: &str) -> bool {
+/// moby `daemon/events/filter.go`: actions with details behind a colon are asked for by how they begin, and then all are.
+fn actions_match(wanted: &[String], action: &str) -> bool {
     const WITH_DETAIL: [&str; 3] = ["exec_create", "exec_start", "health_status"];
-    wanted == action || (WITH_DETAIL.contains(&wanted) && action.split(':').next() == Some(wanted))
+    let by_beginning = wanted.iter().any(|wanted| WITH_DETAIL.contains(&wanted.as_str()));
+    any(wanted, |wanted| wanted == action || (by_beginning && action.starts_with(wanted.as_str())))
 }
 
 fn actor_matches(wanted: &str, event: &Event) -> bool {
@@ -231,8 +230,9 @@ mod tests {
                 &start,
                 true,
             ),
+            (filter(|f| drop(f.actors.insert("network".into(), vec!["web".into()]))), &start, true),
             (
-                filter(|f| drop(f.actors.insert("network".into(), vec!["web".into()]))),
+                filter(|f| drop(f.actors.insert("network".into(), vec!["bridge".into()]))),
                 &start,
                 false,
             ),

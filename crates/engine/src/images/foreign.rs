@@ -60,18 +60,20 @@ impl Expected {
 }
 
 impl Engine {
-    /// Make a change to the record `name` whose event others need not make up.
-    pub(super) async fn our_change<T>(
+    /// The record `name` is about to be changed by us; [`Self::changed`] follows.
+    pub(super) fn changing(&self, name: &str, change: Change) {
+        self.image_cache().expected().announce(name, change);
+    }
+
+    /// How that went: containerd tells nothing of what failed.
+    pub(super) fn changed<T>(
         &self,
         name: &str,
         change: Change,
-        call: impl Future<Output = Result<T, containerd::Error>>,
+        outcome: Result<T, containerd::Error>,
     ) -> Result<T, containerd::Error> {
-        let expected = self.image_cache().expected();
-        expected.announce(name, change);
-        let outcome = call.await;
         if outcome.is_err() {
-            expected.take(name, change);
+            self.image_cache().expected().take(name, change);
         }
         outcome
     }

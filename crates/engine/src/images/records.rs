@@ -33,7 +33,9 @@ impl Engine {
                 labels: labels.clone(),
                 target: target.clone().into(),
             };
-            match self.our_change(name, Change::Made, self.containerd().create_image(new)).await {
+            self.changing(name, Change::Made);
+            let made = self.containerd().create_image(new).await;
+            match self.changed(name, Change::Made, made) {
                 Ok(_) => break,
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(failed(error)),
@@ -50,8 +52,9 @@ impl Engine {
             let mut patched = BTreeMap::from([(PARENT.to_owned(), None)]);
             patched.extend(labels.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
             let patch = ImagePatch { target: Some(target.clone().into()), labels: patched };
-            let update = self.containerd().update_image(name, patch);
-            match self.our_change(name, Change::Changed, update).await {
+            self.changing(name, Change::Changed);
+            let updated = self.containerd().update_image(name, patch).await;
+            match self.changed(name, Change::Changed, updated) {
                 Ok(_) => break,
                 // Removed between the two calls.
                 Err(error) if error.is_not_found() => {}
@@ -78,8 +81,9 @@ impl Engine {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(failed(error)),
         }
-        let removal = self.containerd().delete_image_of(name, &seen.target, sync);
-        let outcome = self.our_change(name, Change::Removed, removal).await;
+        self.changing(name, Change::Removed);
+        let removed = self.containerd().delete_image_of(name, &seen.target, sync).await;
+        let outcome = self.changed(name, Change::Removed, removed);
         self.image_cache().changed();
         match outcome {
             Ok(()) => Ok(true),

@@ -80,7 +80,7 @@ impl Engine {
         }
     }
 
-    async fn ask_buildkitd(&self) -> Neighbour {
+    pub(super) async fn ask_buildkitd(&self) -> Neighbour {
         let candidates = self.buildkit_sockets();
         let shown = |path: &Path| format!("unix://{}", path.display());
         let detail = candidates.first().map(|path| shown(path)).unwrap_or_default();

@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::reply::Reply;
 use super::routes::Route;
 use super::version::ApiVersion;
-use crate::config::Proxies;
+use crate::config::Shown;
 
 /// What a handler gives.
 pub(in crate::api) type Answer = Result<Reply, ApiError>;
@@ -24,8 +24,8 @@ pub(in crate::api) type Answer = Result<Reply, ApiError>;
 pub(in crate::api) struct Call {
     /// The operations.
     pub(in crate::api) engine: Engine,
-    /// How the daemon reaches registries.
-    pub(in crate::api) proxies: Arc<Proxies>,
+    /// What of the daemon's configuration is shown to clients.
+    pub(in crate::api) shown: Arc<Shown>,
     /// What is measured.
     pub(in crate::api) metrics: Arc<Metrics>,
     /// The version of the path, or the newest. Only `compat` compares it.

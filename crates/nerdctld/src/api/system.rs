@@ -8,6 +8,7 @@ use docker_wire::system::{
 };
 use docker_wire::time;
 use engine::images::RegistrySettings;
+use engine::system::ComponentVersion as Component;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, PRAGMA};
 use names::Platform;
@@ -16,7 +17,7 @@ use super::call::{Answer, Call};
 use super::compat::responses;
 use super::reply::Reply;
 use super::version;
-use crate::config::Proxies;
+use crate::config::Shown;
 
 /// What we call ourselves to clients: the Docker Engine whose API this is, and who we are behind the plus sign.
 ///
@@ -62,7 +63,17 @@ pub(super) async fn version(call: Call) -> Answer {
     ];
     let details = details.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut components = vec![component("Engine", ENGINE_VERSION, BTreeMap::from(details))];
-    for (name, found) in [("containerd", &versions.containerd), ("runc", &versions.runc)] {
+    let own = env!("CARGO_PKG_VERSION").to_owned();
+    let nerdctld = Component { version: own, commit: String::new() };
+    // The first four are dockerd's, in its order.
+    for (name, found) in [
+        ("containerd", &versions.containerd),
+        ("runc", &versions.runc),
+        ("docker-init", &versions.init),
+        ("nerdctld", &Some(nerdctld)),
+        ("cni-plugins", &versions.plugins),
+        ("buildkitd", &versions.buildkitd),
+    ] {
         if let Some(found) = found {
             let commit = BTreeMap::from([("GitCommit".to_owned(), found.commit.clone())]);
             components.push(component(name, &found.version, commit));
@@ -89,16 +100,17 @@ fn component(name: &str, version: &str, details: BTreeMap<String, String>) -> Co
 
 /// `GET /info`.
 pub(super) async fn info(call: Call) -> Answer {
-    let mut info = info_view(call.engine.info().await?, call.engine.settings(), &call.proxies);
+    let mut info = info_view(call.engine.info().await?, call.engine.settings(), &call.shown);
     responses::info(call.version, &mut info);
     Ok(Reply::json(&info))
 }
 
-fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: &Proxies) -> Info {
+fn info_view(found: engine::system::Info, settings: &engine::Settings, shown: &Shown) -> Info {
+    let proxies = &shown.proxies;
     let security_options = security_options(&found);
     let host = found.host;
     let limits = host.limits;
-    let commit = |component: &Option<engine::system::ComponentVersion>| {
+    let commit = |component: &Option<Component>| {
         let id = component
             .as_ref()
             .map(|found| found.commit.as_str())
@@ -152,11 +164,11 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: 
         swarm: SwarmInfo::default(),
         // Containers do live on without the daemon.
         live_restore_enabled: true,
-        init_binary: String::new(),
+        init_binary: found.init_program.map_or(String::new(), |path| path.display().to_string()),
         cdi_spec_dirs: engine::oci::CDI_FOLDERS.map(str::to_owned).to_vec(),
         containerd_commit: commit(&found.version.containerd),
         runc_commit: commit(&found.version.runc),
-        init_commit: Commit { id: NOT_AVAILABLE.to_owned(), expected: None },
+        init_commit: commit(&found.version.init),
         security_options,
         // The CNI plugins portmap and firewall.
         firewall_backend: Some(FirewallInfo { driver: "iptables".to_owned(), info: Vec::new() }),
@@ -167,7 +179,7 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings, proxies: 
                 plugins: found.namespace,
             },
         }),
-        warnings: found.warnings,
+        warnings: [found.warnings, shown.warnings.clone()].concat(),
         ..Info::default()
     }
 }

@@ -40,7 +40,7 @@ impl Edge {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::start(settings(folder.path())).unwrap();
         let stop = CancellationToken::new();
-        Self { api: Api::new(engine, stop.clone(), Proxies::default()), stop, _folder: folder }
+        Self { api: Api::new(engine, stop.clone(), Shown::default()), stop, _folder: folder }
     }
 
     /// Send bytes on a connection of their own, and read all that comes back until it is closed.

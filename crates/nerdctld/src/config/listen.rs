@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Mistake, Reader};
+use super::{Config, Mistake, Reader};
 
 /// Docker's port without TLS, and with it.
 const PORT: u16 = 2375;
@@ -42,6 +42,30 @@ struct Tcp {
     encrypted: bool,
     asks_clients: bool,
     insecure: bool,
+}
+
+impl Config {
+    /// Addresses at which nobody is asked who he is, in dockerd's words (moby `daemon/info.go`, `fillAPIInfo`).
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let (scheme, lacks) = match &self.tls {
+            Some(files) if files.clients.is_some() => return Vec::new(),
+            Some(_) => ("https", "TLS client verification"),
+            None => ("http", "encryption"),
+        };
+        let open = self.listen.iter().filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) | ListenAddress::Inherited(_) => None,
+        });
+        open.map(|address| {
+            format!(
+                "WARNING: API is accessible on {scheme}://{address} without {lacks}.\n         \
+                 Access to the remote API is equivalent to root access on the host. Refer\n         \
+                 to the 'Docker daemon attack surface' section in the documentation for\n         \
+                 more information: https://docs.docker.com/go/attack-surface/"
+            )
+        })
+        .collect()
+    }
 }
 
 impl Reader<'_> {
