@@ -10,6 +10,8 @@ pub(crate) const TESTS: &[Test] = tests![
     // dockerd has no bound.
     bodies_over_the_bound_are_refused.ours_only(),
     senseless_requests_are_refused,
+    what_makes_no_sense_is_refused_in_dockers_words,
+    arguments_that_are_too_long_end_it,
     an_unknown_image_is_the_cue_to_pull,
     bad_names_are_refused,
     a_taken_name_is_refused,
@@ -101,6 +103,152 @@ fn senseless_requests_are_refused(rig: &Rig) -> Result<()> {
     }
     let message = create(json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": {"RestartPolicy": {"Name": "sometimes"}}}))?.expect_error(400)?;
     ensure!(message.contains("sometimes"), "{message}");
+    Ok(())
+}
+
+/// A field of the request or of its `HostConfig`, and the text; nothing is made.
+fn what_makes_no_sense_is_refused_in_dockers_words(rig: &Rig) -> Result<()> {
+    const GIB: i64 = 1 << 30;
+    let api = rig.host()?.api();
+    api.have(BUSYBOX)?;
+    let name = unique("senseless");
+    let second = 1_000_000_000_i64;
+    let config = [
+        (
+            json!({"WorkingDir": "here"}),
+            "the working directory 'here' is invalid, it needs to be an absolute path",
+        ),
+        (json!({"Env": ["=x"]}), "invalid environment variable: =x"),
+        (json!({"Env": [""]}), "invalid environment variable: "),
+        (json!({"StopSignal": "SIGNOTHING"}), "invalid signal: SIGNOTHING"),
+        (json!({"Hostname": "a".repeat(65)}), "is too long (maximum 64 bytes)"),
+        (
+            json!({"Healthcheck": {"Interval": 1}}),
+            "Interval in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            json!({"Healthcheck": {"Timeout": -second}}),
+            "Timeout in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            json!({"Healthcheck": {"StartPeriod": 1}}),
+            "StartPeriod in Healthcheck cannot be less than 1ms",
+        ),
+        (
+            json!({"Healthcheck": {"StartInterval": 1}}),
+            "StartInterval in Healthcheck cannot be less than 1ms",
+        ),
+        (json!({"Healthcheck": {"Retries": -1}}), "Retries in Healthcheck cannot be negative"),
+    ];
+    let host = [
+        (
+            json!({"AutoRemove": true, "RestartPolicy": {"Name": "always"}}),
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        (
+            json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}}),
+            "invalid restart policy: maximum retry count cannot be negative",
+        ),
+        (
+            json!({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 1}}),
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+        ),
+        (
+            json!({"CapAdd": ["CAP_NOTHING"]}),
+            r#"invalid CapAdd: unknown capability: "CAP_NOTHING""#,
+        ),
+        (json!({"CapDrop": ["NOTHING"]}), r#"invalid CapDrop: unknown capability: "CAP_NOTHING""#),
+        (
+            json!({"Annotations": {"": "x"}}),
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        ),
+        (json!({"ExtraHosts": ["x"]}), r#"bad format for add-host: "x""#),
+        (json!({"ExtraHosts": ["x:y"]}), r#"invalid IP address in add-host: "y""#),
+        (json!({"UTSMode": "x"}), "invalid UTS mode: x"),
+        (json!({"IpcMode": "x"}), "invalid IPC mode: x"),
+        (json!({"PidMode": "x"}), "invalid PID mode: x"),
+        (json!({"CgroupnsMode": "x"}), "invalid cgroup namespace mode: x"),
+        (
+            json!({"Isolation": "hyperv"}),
+            "invalid isolation (hyperv): linux only supports 'default'",
+        ),
+        (json!({"ShmSize": -1}), "SHM size can not be less than 0"),
+        (
+            json!({"OomScoreAdj": 1001}),
+            "Invalid value 1001, range for oom score adj is [-1000, 1000]",
+        ),
+        (json!({"Memory": 1}), "Minimum memory limit allowed is 6MB"),
+        (
+            json!({"Memory": 2 * GIB, "MemorySwap": GIB}),
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+        ),
+        (
+            json!({"MemorySwap": GIB}),
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ),
+        (
+            json!({"MemorySwappiness": 101}),
+            "Invalid value: 101, valid memory swappiness range is 0-100",
+        ),
+        (json!({"MemoryReservation": 1}), "Minimum memory reservation allowed is 6MB"),
+        (
+            json!({"Memory": GIB, "MemoryReservation": 2 * GIB}),
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ),
+        (
+            json!({"NanoCpus": second, "CpuPeriod": 100_000}),
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+        ),
+        (
+            json!({"NanoCpus": second, "CpuQuota": 100_000}),
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+        ),
+        (json!({"NanoCpus": 10_000 * second}), "ange of CPUs is from 0.01 to "),
+        (
+            json!({"CpuPeriod": 1}),
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ),
+        (json!({"CpuQuota": 1}), "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+        (json!({"CpuShares": -1}), "invalid CPU shares (-1): value must be a positive integer"),
+        (json!({"CpusetCpus": "x"}), "Invalid value x for cpuset cpus"),
+        (
+            json!({"CpusetCpus": "4000"}),
+            "Requested CPUs are not available - requested 4000, available: ",
+        ),
+        (json!({"CpusetMems": "x"}), "Invalid value x for cpuset mems"),
+        (
+            json!({"IOMaximumIOps": 1}),
+            "invalid option: QoS maximum IOPs configuration is not supported on linux",
+        ),
+        (
+            json!({"NetworkMode": "container:x", "Links": ["a:b"]}),
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (json!({"Tmpfs": {"x": ""}}), "invalid mount path"),
+        (
+            json!({"LogConfig": {"Type": "json-file", "Config": {"x": "y"}}}),
+            "unknown log opt 'x' for json-file log driver",
+        ),
+    ];
+    let host = host.map(|(part, words)| (json!({"HostConfig": part}), words));
+    for (mut body, words) in config.into_iter().chain(host) {
+        body["Image"] = json!(BUSYBOX);
+        let refused =
+            api.post_json(&format!("/containers/create?name={name}"), &body)?.expect_error(400);
+        let message = refused.with_context(|| body.to_string())?;
+        ensure!(message.contains(words), "{body}: {message}");
+    }
+    api.get(&format!("/containers/{name}/json"))?.expect_error(404)?;
+    Ok(())
+}
+
+/// Longer than the kernel takes: that is found out after the start, as with dockerd.
+fn arguments_that_are_too_long_end_it(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = api.create(json!({"Cmd": ["echo", "x".repeat(1 << 20)]}))?;
+    container.start()?;
+    ensure!(container.wait()? != 0, "it has run");
+    ensure!(container.status()? == "exited", "{}", container.status()?);
     Ok(())
 }
 
