@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
-use crate::rows::{Answer, Clients, LINE, Look, Measure, Network};
+use crate::rows::{Answer, Clients, Helpers, LINE, Look, Measure, Network};
 use crate::side::{Probe, Side};
 use crate::{copy, memory};
 
@@ -182,8 +182,11 @@ impl Daemon {
     }
 
     /// What processes appeared with some sleeping containers, the sleepers apart.
-    fn memory_beside_probe(&self) -> Result<Option<Probe<'_>>> {
-        let Some(ground) = &self.ground else { return Ok(None) };
+    fn memory_beside_probe(&self, helpers: Helpers) -> Result<Option<Probe<'_>>> {
+        let has_helpers = |ground: &&Ground| {
+            helpers == Helpers::All || ground.host().plan().engine == Engine::Nerdctld
+        };
+        let Some(ground) = self.ground.as_ref().filter(has_helpers) else { return Ok(None) };
         let sandbox = ground.sandbox()?;
         let before: Vec<u32> = sandbox.processes().iter().map(|process| process.pid).collect();
         let sleepers: Vec<Container> = (0..SLEEPERS)
@@ -194,8 +197,12 @@ impl Daemon {
             std::thread::sleep(Duration::from_secs(1));
             let mut total = 0.0;
             for process in sandbox.processes() {
-                let of_container = process.arguments.iter().any(|word| word == "10000");
-                if !before.contains(&process.pid) && !of_container {
+                let has = |wanted: &str| process.arguments.iter().any(|word| word == wanted);
+                let counts = match helpers {
+                    Helpers::All => !has("10000"),
+                    Helpers::Monitors => has("io-monitor"),
+                };
+                if !before.contains(&process.pid) && counts {
                     // One may end while we look.
                     total += memory::of(process.pid, memory::Kind::Private).unwrap_or_default();
                 }
@@ -342,7 +349,7 @@ impl Side for Daemon {
         Ok(match measure {
             Measure::Start(answer) => self.start_probe(answer),
             Measure::Memory { kind, after_list } => self.memory_probe(kind, after_list),
-            Measure::MemoryBeside => self.memory_beside_probe()?,
+            Measure::MemoryBeside(helpers) => self.memory_beside_probe(helpers)?,
             Measure::List(clients) => {
                 self.check_list()?;
                 Some(self.requests(self.list(), clients)?)

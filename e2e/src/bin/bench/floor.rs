@@ -305,7 +305,7 @@ impl Side for Floor {
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)?),
             Measure::Start(_)
             | Measure::Memory { .. }
-            | Measure::MemoryBeside
+            | Measure::MemoryBeside(_)
             | Measure::ListHung
             | Measure::InspectHung
             | Measure::Look(_)

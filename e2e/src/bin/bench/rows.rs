@@ -77,8 +77,8 @@ pub(crate) enum Measure {
         /// Whether a list of all containers comes first.
         after_list: bool,
     },
-    /// The memory that each running container adds beside the daemon: shim, monitor.
-    MemoryBeside,
+    /// The memory that each running container adds beside the daemon.
+    MemoryBeside(Helpers),
     /// The list of all containers.
     List(Clients),
     /// The description of one container.
@@ -111,6 +111,15 @@ pub(crate) enum Measure {
     LogCrowd(usize),
     /// The CNI plugins of the default bridge alone.
     Cni(CniCommand),
+}
+
+/// Processes that containers have beside their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Helpers {
+    /// Shims and all else.
+    All,
+    /// The processes that own output.
+    Monitors,
 }
 
 /// Which way files are copied.
@@ -190,6 +199,8 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     rows.extend(execs(repeats));
     rows.extend(logs(repeats, log, if quick { 10 } else { 50 }));
     rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
+    // Beside `memory.idle` they show what the rows since then have left.
+    rows.extend(memory("memory.flow", "after logs and trees", false, 0));
     for &size in sizes {
         rows.extend(reads(repeats, size));
         if size == 100 {
@@ -351,7 +362,15 @@ fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {
             name: "memory.beside".into(),
             what: "private, beside the daemon, for each running container".into(),
             unit: Unit::Mebibytes,
-            measure: Measure::MemoryBeside,
+            measure: Measure::MemoryBeside(Helpers::All),
+            containers: 0,
+            repeat: Repeats::once(),
+        },
+        Row {
+            name: "memory.monitor".into(),
+            what: "private, the monitor of a running container alone".into(),
+            unit: Unit::Mebibytes,
+            measure: Measure::MemoryBeside(Helpers::Monitors),
             containers: 0,
             repeat: Repeats::once(),
         },
