@@ -19,7 +19,7 @@
 //! | `live` | stats, top, changes; pause, rename, prune |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
-//! | `store` | images saved, loaded, imported, pruned; archives that lie; what Kubernetes runs stays |
+//! | `store` | images saved, loaded, imported, pruned; archives that lie |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
@@ -30,6 +30,7 @@
 //! | `links` | legacy links, aliases and links in networks |
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
 //! | `interop`, `pods` | nerdctl and ctr, and a Kubernetes pod on the same containerd |
+//! | `kubernetes` | the kubelet's namespace: what pods are made of stays, whatever is cleaned up |
 //! | `restart`, `health` | restarts by hand and by policy; health checks |
 //! | `recovery` | the daemon killed at each step of what it does, and started again |
 //! | `figures` | what does not grow: shims, memory |
@@ -61,6 +62,7 @@ mod health;
 mod hostconfig;
 mod images;
 mod interop;
+mod kubernetes;
 mod links;
 mod lists;
 mod live;
@@ -126,6 +128,7 @@ fn main() -> ExitCode {
         unsupported::TESTS,
         startup::TESTS,
         interop::TESTS,
+        kubernetes::TESTS,
         pods::TESTS,
         resilience::TESTS,
         recovery::TESTS,

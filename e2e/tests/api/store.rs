@@ -452,7 +452,7 @@ fn archives_that_lie(rig: &Rig) -> Result<()> {
         (
             "another diffID",
             |_, _, config, _| {
-                set(config, &["rootfs", "diff_ids"], json!([format!("sha256:{}", "a".repeat(64))]))
+                set(config, &["rootfs", "diff_ids"], json!([format!("sha256:{}", "a".repeat(64))]));
             },
             "wrong diff id",
         ),
@@ -464,7 +464,7 @@ fn archives_that_lie(rig: &Rig) -> Result<()> {
         (
             "another type",
             |_, _, _, manifest| {
-                set(manifest, &["mediaType"], json!("application/vnd.oci.image.index.v1+json"))
+                set(manifest, &["mediaType"], json!("application/vnd.oci.image.index.v1+json"));
             },
             "says it is",
         ),
@@ -483,14 +483,14 @@ fn archives_that_lie(rig: &Rig) -> Result<()> {
                         "mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 7,
                         "digest": format!("sha256:{}", "b".repeat(64)),
                     }]),
-                )
+                );
             },
             "not found",
         ),
         (
             "a digest that is none",
             |_, _, _, manifest| {
-                set(manifest, &["layers"], json!([{"digest": "../../x", "size": 1}]))
+                set(manifest, &["layers"], json!([{"digest": "../../x", "size": 1}]));
             },
             "digest",
         ),

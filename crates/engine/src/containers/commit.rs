@@ -125,7 +125,7 @@ impl Engine {
         fault::reached("commit.resumed");
         spec.layer = Some(made?);
         let name = spec.name.clone();
-        let id = self.make_image(lease, spec).await?;
+        let id = Box::pin(self.make_image(lease, spec)).await?;
         if let Some(name) = name {
             self.publish_tag(&id, &name.familiar());
         }

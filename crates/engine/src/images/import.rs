@@ -187,7 +187,7 @@ impl Engine {
             parent: String::new(),
             name: request.name,
         };
-        self.make_image(lease, spec).await
+        Box::pin(self.make_image(lease, spec)).await
     }
 
     /// The archive as a layer in the store.
