@@ -6,6 +6,7 @@
 
 pub mod hub;
 pub mod translate;
+mod watch;
 
 use std::collections::BTreeMap;
 

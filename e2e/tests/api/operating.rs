@@ -113,7 +113,12 @@ fn trouble<'a>(readiness: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 fn readiness_names_the_neighbours(rig: &Rig) -> Result<()> {
-    let (status, readiness) = readiness(&rig.host()?.api())?;
+    let api = rig.host()?.api();
+    // Of a daemon that has just started it is true a moment later.
+    until(Duration::from_secs(30), "readiness", || {
+        readiness(&api).is_ok_and(|(status, _)| status == 200)
+    })?;
+    let (status, readiness) = readiness(&api)?;
     ensure!(status == 200 && readiness["ready"] == true, "{status} {readiness}");
     for needed in ["containerd", "containers", "helper", "cni-plugins"] {
         ensure!(trouble(&readiness, needed).is_none(), "{readiness}");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::api::{encode, filters};
 use e2e::http::Stream;
+use e2e::runner::OrSkip as _;
 use e2e::{Api, Context as _, Result, Rig, Test, ensure, tests, unique};
 use serde_json::{Value, json};
 
@@ -11,6 +12,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_filter_looks_at_names_of_its_type,
     what_others_do_to_images_is_told.ours_only(),
     our_own_changes_are_told_once.ours_only(),
+    what_nerdctl_does_to_networks_and_volumes_is_told.ours_only(),
 ];
 
 fn follow(api: &Api, filter: &[(&str, &str)]) -> Result<Stream> {
@@ -92,5 +94,49 @@ fn our_own_changes_are_told_once(rig: &Rig) -> Result<()> {
             "{event} is not {action} {tag}"
         );
     }
+    Ok(())
+}
+
+fn what_nerdctl_does_to_networks_and_volumes_is_told(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    let api = host.api();
+    let name = unique("by-nerdctl");
+    let mut stream = follow(&api, &[("volume", &name), ("event", "create"), ("event", "destroy")])?;
+    host.nerdctl(&["volume", "create", "--label", "made=by", &name]).or_skip()?;
+    let created = next(&mut stream)?;
+    ensure!(created["Type"] == "volume" && created["Action"] == "create", "{created}");
+    // Ours are told by ourselves, and once.
+    let other = format!("{name}-ours");
+    api.post_json("/volumes/create", &json!({ "Name": other }))?.expect(201)?;
+    ensure!(next(&mut stream)?["Actor"]["ID"] == other, "our own volume is not the next one");
+    host.nerdctl(&["volume", "rm", &name])?;
+    let destroyed = next(&mut stream)?;
+    ensure!(destroyed["Action"] == "destroy" && destroyed["Actor"]["ID"] == name, "{destroyed}");
+    api.delete(&format!("/volumes/{other}"))?.expect(204)?;
+    ensure!(next(&mut stream)?["Actor"]["ID"] == other, "our own volume is not the next one");
+
+    let mut stream = follow(&api, &[("network", &name)])?;
+    host.nerdctl(&["network", "create", "--label", "made=by", &name])?;
+    let created = next(&mut stream)?;
+    ensure!(
+        created["Action"] == "create" && created["Actor"]["Attributes"]["type"] == "bridge",
+        "{created}"
+    );
+    let id = created["Actor"]["ID"].as_str().unwrap_or_default().to_owned();
+    for filter in [
+        ("label", "made=by"),
+        ("label", "made"),
+        ("name", &name[..]),
+        ("id", &id[..12]),
+        ("dangling", "true"),
+    ] {
+        let mut all = vec![filter, ("driver", "bridge"), ("scope", "local"), ("type", "custom")];
+        all.dedup_by_key(|(key, _)| *key);
+        let list = api.get_json(&format!("/networks?{}", filters(&all)))?;
+        let found = list.as_array().into_iter().flatten().any(|row| row["Id"] == id.as_str());
+        ensure!(found, "{filter:?} does not find the network: {list}");
+    }
+    host.nerdctl(&["network", "rm", &name])?;
+    ensure!(next(&mut stream)?["Action"] == "destroy");
     Ok(())
 }
