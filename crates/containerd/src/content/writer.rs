@@ -17,7 +17,7 @@ use crate::call::Call;
 use crate::{Client, Error, Labels, Result, classify, wire};
 
 /// Bytes per message: large enough to amortise a message, small enough to keep progress smooth.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 512 << 10;
 /// Messages that may wait for their answer; with [`CHUNK`] this bounds the memory of an upload.
 const WINDOW: usize = 4;
 /// First and longest pause between tries to open an upload that another client holds

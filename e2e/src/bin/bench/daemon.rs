@@ -18,7 +18,7 @@ use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
 use crate::rows::{Answer, Clients, Helpers, LINE, Look, Measure, Network};
 use crate::side::{Probe, Side};
-use crate::{copy, memory};
+use crate::{copy, memory, transfer};
 
 mod log_crowd;
 
@@ -370,6 +370,14 @@ impl Side for Daemon {
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)),
             Measure::LogRead(bytes) => Some(self.log_read_probe(bytes)?),
             Measure::Copy(way, bytes) => Some(copy::probe(&self.api, way, bytes)?),
+            Measure::Transfer(way, figure, bytes) => match &self.ground {
+                Some(ground) => {
+                    let pid = self.process().as_mut().context("the daemon does not run")?.pid()?;
+                    let side = transfer::Stand { host: ground.host(), api: &self.api, pid };
+                    Some(transfer::probe(side, way, figure, bytes)?)
+                }
+                None => None,
+            },
             Measure::LogCrowd(count) => log_crowd::probe(self, count),
             Measure::Cni(_) => None,
         })

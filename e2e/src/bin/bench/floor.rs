@@ -311,7 +311,8 @@ impl Side for Floor {
             | Measure::Look(_)
             | Measure::LogRead(_)
             | Measure::LogCrowd(_)
-            | Measure::Copy(..) => None,
+            | Measure::Copy(..)
+            | Measure::Transfer(..) => None,
         })
     }
 }

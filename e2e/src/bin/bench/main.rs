@@ -41,6 +41,7 @@ mod run;
 mod side;
 mod stats;
 mod table;
+mod transfer;
 
 use clock::Clock;
 use daemon::Daemon;

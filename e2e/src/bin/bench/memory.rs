@@ -28,6 +28,24 @@ pub(crate) fn of(pid: u32, kind: Kind) -> Result<f64> {
     sum(&text, keys).with_context(|| format!("{path} has no {keys:?}"))
 }
 
+/// The most mebibytes that a process had in memory since [`forget_peak`].
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn peak(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    sum(&text, &["VmHWM:"]).with_context(|| format!("{path} has no VmHWM"))
+}
+
+/// What is in memory now is the new peak (proc(5), `clear_refs`).
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("clear_refs")
+}
+
 /// Adds lines `KEY  N kB`.
 fn sum(text: &str, keys: &[&str]) -> Option<f64> {
     let value = |key: &&str| -> Option<f64> {

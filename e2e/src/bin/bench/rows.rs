@@ -107,6 +107,8 @@ pub(crate) enum Measure {
     LogRead(usize),
     /// A tree of files of this many bytes out of a running container, or into it.
     Copy(CopyWay, usize),
+    /// A large image from a registry, or to one.
+    Transfer(TransferWay, Figure, usize),
     /// Processor time of the daemon and its helpers while so many containers write [`LINES_PER_SECOND`] each.
     LogCrowd(usize),
     /// The CNI plugins of the default bridge alone.
@@ -131,6 +133,24 @@ pub(crate) enum CopyWay {
     In,
     /// `GET export`, the image's files included.
     Export,
+}
+
+/// Which way an image goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TransferWay {
+    /// `POST /images/create`, unpacked.
+    Pull,
+    /// `POST /images/{name}/push`, to a repository that has nothing of it.
+    Push,
+}
+
+/// What is looked at during a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// Bytes a second.
+    Speed,
+    /// The most memory that the daemon had meanwhile.
+    Peak,
 }
 
 /// How many ask at the same time, and how often each in one repetition.
@@ -201,6 +221,7 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
     // Beside `memory.idle` they show what the rows since then have left.
     rows.extend(memory("memory.flow", "after logs and trees", false, 0));
+    rows.extend(transfers(repeats, if quick { 60_000_000 } else { 300_000_000 }));
     for &size in sizes {
         rows.extend(reads(repeats, size));
         if size == 100 {
@@ -393,6 +414,37 @@ fn copies(repeats: Repeats, bytes: usize) -> Vec<Row> {
         repeat: repeats.long(),
     };
     rows.map(row).into()
+}
+
+fn transfers(repeats: Repeats, bytes: usize) -> Vec<Row> {
+    let megabytes = bytes / 1_000_000;
+    let ways = [("pull", TransferWay::Pull, "from"), ("push", TransferWay::Push, "to")];
+    let rows = ways.into_iter().flat_map(|(name, way, preposition)| {
+        let what = format!(
+            "{name} of {megabytes} MB in 6 layers {preposition} a registry on this machine"
+        );
+        let peak = format!("the most that is resident during a {name} of {megabytes} MB");
+        [
+            (name.to_owned(), what, Unit::MegabytesPerSecond, Figure::Speed, way, repeats.long()),
+            (
+                format!("{name}.peak"),
+                peak,
+                Unit::Mebibytes,
+                Figure::Peak,
+                way,
+                Repeat { least: 1, most: 1, ..repeats.long() },
+            ),
+        ]
+    });
+    rows.map(|(name, what, unit, figure, way, repeat)| Row {
+        name,
+        what,
+        unit,
+        measure: Measure::Transfer(way, figure, bytes),
+        containers: 0,
+        repeat,
+    })
+    .collect()
 }
 
 fn reads(repeats: Repeats, size: usize) -> Vec<Row> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use containerd::Client;
+use containerd::content::BlobReader;
 use futures_util::future::try_join_all;
 use registry::{BlobSource, BlobStream, Cause, Delivery, Parcel, Repository};
 use tokio::sync::Semaphore;
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 
 /// Blobs of one image that go at once (dockerd's `max-concurrent-uploads`).
 const AT_ONCE: usize = 5;
+/// Bytes of a blob that are read ahead of the registry.
+const AHEAD: u64 = 1 << 20;
 
 pub(super) async fn deliver(job: &Job<'_>, repository: &Repository, plan: &Plan) -> Result<()> {
     for blob in plan.blobs.iter().filter(|blob| is_shown(blob)) {
@@ -80,6 +83,32 @@ fn is_shown(blob: &PlannedBlob) -> bool {
     Kind::of(&blob.descriptor.media_type) != Kind::Config
 }
 
+/// A blob being read, part by part: containerd would send all of it ahead of a slow registry, as far as the window of the
+/// connection allows, and there are several.
+struct Reading {
+    client: Client,
+    digest: String,
+    /// Where the next part begins.
+    next: u64,
+    total: u64,
+    part: BlobReader,
+}
+
+impl Reading {
+    async fn piece(&mut self) -> Result<Option<Vec<u8>>, Cause> {
+        loop {
+            if let Some(piece) = self.part.next().await? {
+                return Ok(Some(piece));
+            }
+            if self.next >= self.total {
+                return Ok(None);
+            }
+            self.part = self.client.read_blob(&self.digest, self.next, Some(AHEAD)).await?;
+            self.next += AHEAD;
+        }
+    }
+}
+
 /// A blob in containerd's store.
 struct StoredBlob {
     client: Client,
@@ -96,10 +125,17 @@ impl BlobSource for StoredBlob {
         offset: u64,
     ) -> Pin<Box<dyn Future<Output = Result<BlobStream, Cause>> + Send + '_>> {
         Box::pin(async move {
-            let reader = self.client.read_blob(&self.digest, offset, None).await?;
-            let pieces = futures_util::stream::try_unfold(reader, |mut reader| async move {
-                let piece = reader.next().await?;
-                Ok::<_, Cause>(piece.map(|piece| (Bytes::from(piece), reader)))
+            let first = self.client.read_blob(&self.digest, offset, Some(AHEAD)).await?;
+            let reading = Reading {
+                client: self.client.clone(),
+                digest: self.digest.clone(),
+                next: offset + AHEAD,
+                total: self.total,
+                part: first,
+            };
+            let pieces = futures_util::stream::try_unfold(reading, |mut reading| async move {
+                let piece = reading.piece().await?;
+                Ok::<_, Cause>(piece.map(|piece| (Bytes::from(piece), reading)))
             });
             Ok(Box::pin(pieces) as BlobStream)
         })

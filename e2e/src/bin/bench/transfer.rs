@@ -1,0 +1,140 @@
+//! A large image out of a registry and into it.
+//!
+//! Its layers cannot be compressed, so what is measured is moving, hashing and unpacking. A push must not be saved by what
+//! the store remembers of where blobs are: that is taken away before each.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use e2e::api::pull_messages;
+use e2e::forge::{Forge, LAYER, digest, tar};
+use e2e::host::{Engine, MIRROR};
+use e2e::{Api, Context as _, Host, Result, ensure, unique};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+
+use crate::crowd::timed;
+use crate::daemon::megabytes_per_second;
+use crate::memory;
+use crate::rows::{Figure, TransferWay};
+use crate::side::Probe;
+
+const LAYERS: usize = 6;
+/// Where the image is; each side has a registry of its own.
+const REPOSITORY: &str = "bench/large";
+/// What containerd remembers of the registry's repositories.
+const SOURCES: &str = "containerd.io/distribution.source.127.0.0.1";
+
+/// What moves the image.
+#[derive(Clone, Copy)]
+pub(crate) struct Stand<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) api: &'a Api,
+    pub(crate) pid: u32,
+}
+
+/// Moves an image of `bytes`.
+///
+/// # Errors
+/// When the image cannot be made.
+pub(crate) fn probe(
+    stand: Stand<'_>,
+    way: TransferWay,
+    figure: Figure,
+    bytes: usize,
+) -> Result<Probe<'_>> {
+    let forge = Forge::new(stand.host, REPOSITORY);
+    let layers = made(stand.host, &forge, bytes)?;
+    let name = forge.reference("one");
+    if way == TransferWay::Push {
+        stand.api.have(&name)?;
+    }
+    Ok(Box::new(move || {
+        match way {
+            TransferWay::Pull => stand.api.delete(&format!("/images/{name}?force=1")).map(drop)?,
+            TransferWay::Push => stand.forget_sources(&layers)?,
+        }
+        memory::forget_peak(stand.pid)?;
+        let took = match way {
+            TransferWay::Pull => timed(|| stand.api.pull(&name))?.0,
+            TransferWay::Push => stand.push(&name)?,
+        };
+        Ok(vec![match figure {
+            Figure::Speed => megabytes_per_second(bytes, took),
+            Figure::Peak => memory::peak(stand.pid)?,
+        }])
+    }))
+}
+
+impl Stand<'_> {
+    fn push(&self, name: &str) -> Result<f64> {
+        let repository = format!("{MIRROR}/{}", unique("bench/pushed"));
+        let tag = format!("/images/{name}/tag?repo={repository}&tag=one");
+        self.api.post(&tag)?.expect(201)?;
+        let push = format!("/images/{repository}/push?tag=one");
+        let (took, response) = timed(|| self.api.post(&push)?.expect(200))?;
+        let messages = pull_messages(&response)?;
+        let pushed = messages.iter().filter(|message| message["status"] == "Pushed").count();
+        ensure!(pushed == LAYERS, "{pushed} layers were sent: {messages:?}");
+        self.api.delete(&format!("/images/{repository}:one"))?.expect(200)?;
+        Ok(took)
+    }
+
+    fn forget_sources(&self, blobs: &[String]) -> Result<()> {
+        let namespace =
+            if self.host.plan().engine == Engine::Dockerd { "moby" } else { self.host.namespace() };
+        for blob in blobs {
+            let nothing = format!("{SOURCES}=");
+            self.host.ctr(&["-n", namespace, "content", "label", blob, &nothing])?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the image, unless an earlier row has.
+fn made(host: &Host, forge: &Forge<'_>, bytes: usize) -> Result<Vec<String>> {
+    static MADE: Mutex<BTreeMap<PathBuf, Vec<String>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let root = host.root()?.to_owned();
+    if let Some(digests) = made.get(&root) {
+        return Ok(digests.clone());
+    }
+    let digests = make(forge, bytes)?;
+    made.insert(root, digests.clone());
+    Ok(digests)
+}
+
+/// Puts the image into the registry, and answers with the digests of its layers.
+fn make(forge: &Forge<'_>, bytes: usize) -> Result<Vec<String>> {
+    let (mut layers, mut diff_ids, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..LAYERS {
+        let content = noise(bytes / LAYERS, number as u64 + 1);
+        let tar = tar(&format!("file-{number}"), &content)?;
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::none());
+        gzip.write_all(&tar).context("gzip")?;
+        let layer = forge.blob(&format!("{LAYER}+gzip"), &gzip.finish().context("gzip")?)?;
+        digests.push(layer["digest"].as_str().unwrap_or_default().to_owned());
+        diff_ids.push(digest(&tar));
+        layers.push(layer);
+    }
+    let manifest: Value = forge.image("one", &layers, &diff_ids)?;
+    digests.push(manifest["digest"].as_str().unwrap_or_default().to_owned());
+    Ok(digests)
+}
+
+/// Bytes that look like chance (xorshift), the same each time.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
