@@ -37,6 +37,7 @@ mod login;
 mod manifest;
 mod proxy;
 mod repository;
+mod search;
 mod tls;
 mod upload;
 mod url;
@@ -50,6 +51,7 @@ pub use login::Login;
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest};
 pub use proxy::Proxies;
 pub use repository::{Access, Purpose, Repository};
+pub use search::SearchResult;
 pub use upload::{Delivery, Parcel};
 
 use std::path::PathBuf;

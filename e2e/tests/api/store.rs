@@ -27,6 +27,8 @@ pub(crate) const TESTS: &[Test] = tests![
     an_archive_is_imported,
     an_archive_is_imported_from_an_address,
     what_cannot_be_imported,
+    single_platforms_are_removed,
+    searches_that_cannot_be,
     docker_import,
     lists_tell_manifests_and_what_is_shared,
     attestations_are_kept_and_shown,
@@ -652,6 +654,10 @@ fn docker_prunes(host: &Host) -> Result<()> {
         "{out}"
     );
     gone(&api, &image.name)?;
+    let image = labelled(&api, &label, None)?;
+    let ended = docker.run(&["system", "prune", "-f", "--volumes"])?;
+    ensure!(ended.stdout.contains(&format!("deleted: {}\n", image.name)), "{ended:?}");
+    gone(&api, &image.name)?;
     Ok(())
 }
 
@@ -952,5 +958,53 @@ fn docker_import(rig: &Rig) -> Result<()> {
     ensure!(out.starts_with("sha256:"), "{out}");
     let out = docker.run(&["run", "--rm", "--net=none", &name])?.success()?;
     ensure!(out == "x\n", "{out}");
+    Ok(())
+}
+
+fn single_platforms_are_removed(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let name = format!("{}:1", unique("single"));
+    let (archive, _) = attested(&name)?;
+    loaded(&api, "", archive.clone())?;
+    let _image = Image { api: api.clone(), name: name.clone() };
+    let of = api.get_json(&format!("/images/{name}/json?manifests=1"))?;
+    let manifest = of["Manifests"][0]["ID"].clone();
+    let platform = |architecture: &str| {
+        encode(&json!({"os": "linux", "architecture": architecture}).to_string())
+    };
+    let path = |architecture: &str, force: &str| {
+        format!("/images/{name}?platforms={}{force}", platform(architecture))
+    };
+    let text = api.delete(&path("amd64", ""))?.expect_error(400)?;
+    ensure!(text.starts_with("Content will be removed from all images"), "{text}");
+    api.delete(&path("s390x", "&force=1"))?.expect_error(404)?;
+    let removed = api.delete(&path("amd64", "&force=1"))?.expect(200)?.json()?;
+    ensure!(removed == json!([{"Deleted": manifest}]), "{removed}");
+    let left = api.get_json(&format!("/images/{name}/json?manifests=1"))?;
+    ensure!(left["Manifests"][0]["Available"] == false, "{left}");
+    loaded(&api, "", archive)?;
+    let back = api.get_json(&format!("/images/{name}/json?manifests=1"))?;
+    ensure!(back["Manifests"][0]["Available"] == true, "{back}");
+    Ok(())
+}
+
+fn searches_that_cannot_be(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    for query in [
+        "term=x&limit=x".to_owned(),
+        "term=x&limit=101".to_owned(),
+        format!("term={}", encode("https://x/y")),
+        format!("term=x&{}", filters(&[("stars", "x")])),
+        format!("term=x&{}", filters(&[("name", "x")])),
+    ] {
+        let answer = api.get(&format!("/images/search?{query}"))?;
+        answer.expect_error(400).with_context(|| query)?;
+    }
+    let none =
+        api.get_json(&format!("/images/search?term=x&{}", filters(&[("is-automated", "true")])))?;
+    ensure!(none == json!([]), "{none}");
+    // There is no hub in the rig.
+    let error = api.get("/images/search?term=x")?.expect_error(500)?;
+    ensure!(error.contains("index.docker.io"), "{error}");
     Ok(())
 }

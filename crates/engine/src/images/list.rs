@@ -14,7 +14,7 @@ use super::manifests::manifests;
 use super::naming::{is_dangling, reference_of, repo_tags_and_digests};
 use super::shared::{Shares, total};
 use super::{ImageFacts, ImageFilter, ImageSummary, glob};
-use crate::containers::Container;
+use crate::containers::{Container, MountPoint};
 use crate::inventory::Snapshot;
 use crate::{Engine, Result};
 
@@ -195,8 +195,14 @@ pub(super) fn summary(
     }
 }
 
+/// Whether a container needs the image: it was made of it, or has it mounted.
+pub(super) fn needs(container: &Container, digest: &str, names: &[&str]) -> bool {
+    let mounts_it = |mount: &MountPoint| mount.kind == "image" && mount.source == digest;
+    uses(container, digest, names) || container.mounts.iter().any(mounts_it)
+}
+
 /// Whether a container was made of the image: by what it remembers, or by name where it remembers nothing.
-pub(super) fn uses(container: &Container, digest: &str, names: &[&str]) -> bool {
+fn uses(container: &Container, digest: &str, names: &[&str]) -> bool {
     if container.image_id.is_empty() {
         names.contains(&container.image_name.as_str())
     } else {

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::cache::Listed;
 use super::facts::ImageFacts;
-use super::list::{Prepared, uses};
+use super::list::{Prepared, needs};
 use super::naming::{is_dangling, reference_of};
 use super::remove::{familiar, is_kubernetes};
 use super::shared::layers;
@@ -185,7 +185,7 @@ fn doomed<'a>(
         let users: Vec<&Container> = containers
             .entries()
             .map(|entry| entry.container.as_ref())
-            .filter(|container| uses(container, digest, &names))
+            .filter(|container| needs(container, digest, &names))
             .collect();
         spare_used(&mut going, all.len(), &users);
         let whole = going.len() == all.len();

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use names::ImageRef;
 
 use super::Removed;
-use super::list::uses;
+use super::list::needs;
 use super::naming::{is_dangling, reference_of};
 use super::resolve::Found;
 use crate::containers::{Container, Owner};
@@ -134,6 +134,18 @@ impl Engine {
         Ok(removed)
     }
 
+    /// Refuses what must not be taken apart, whoever asks.
+    pub(super) async fn check_removable(&self, typed: &str, all: &[Image]) -> Result<()> {
+        let users = self.users(all).await?;
+        let selector = typed
+            .parse()
+            .map_err(|error: names::InvalidImageRef| Error::InvalidReference(error.to_string()))?;
+        let record = all.first().cloned().ok_or_else(|| Error::NoSuchImage(typed.to_owned()))?;
+        let found = Found { selector, record, by_name: false };
+        let removal = Removal { typed, found: &found, all, users: &users };
+        self.check_kubernetes(&removal, all.iter())
+    }
+
     /// Refuses to take away what the kubelet manages and uses, or has pinned.
     fn check_kubernetes<'a>(
         &self,
@@ -163,7 +175,7 @@ impl Engine {
         let digest = all.first().map_or("", |image| image.target.digest.as_str());
         let names: Vec<&str> = all.iter().map(|image| image.name.as_str()).collect();
         let snapshot = self.inventory().loaded().await?;
-        let users = snapshot.entries().filter(|entry| uses(&entry.container, digest, &names));
+        let users = snapshot.entries().filter(|entry| needs(&entry.container, digest, &names));
         Ok(users.map(|entry| Arc::clone(&entry.container)).collect())
     }
 

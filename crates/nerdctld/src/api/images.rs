@@ -6,6 +6,7 @@ pub(in crate::api) mod attestations;
 pub(in crate::api) mod import;
 pub(in crate::api) mod prune;
 pub(in crate::api) mod push;
+pub(in crate::api) mod search;
 pub(in crate::api) mod transfer;
 pub(in crate::api) mod view;
 
@@ -130,10 +131,13 @@ pub(in crate::api) async fn remove(call: Call) -> Answer {
     if name.trim().is_empty() {
         return Err(Refusal::BadParameter("image name cannot be blank".to_owned()).into());
     }
-    if !requests::image_remove_platforms(call.version, &call.query).is_empty() {
-        return Err(engine::Error::unsupported("removing single platforms of an image").into());
-    }
-    let removed = call.engine.remove_image(name, call.query.flag("force")).await?;
+    let platforms = requests::image_remove_platforms(call.version, &call.query);
+    let platforms: Result<Vec<Platform>, _> = platforms.into_iter().map(json_platform).collect();
+    let (platforms, force) = (platforms?, call.query.flag("force"));
+    let removed = match &platforms[..] {
+        [] => call.engine.remove_image(name, force).await?,
+        _ => Box::pin(call.engine.remove_image_platforms(name, &platforms, force)).await?,
+    };
     Ok(Reply::json(&removed.into_iter().map(removed_item).collect::<Vec<_>>()))
 }
 

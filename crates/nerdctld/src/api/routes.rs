@@ -159,7 +159,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
 
     // Images
     get   ("/images/json",                 |call| Box::pin(images::list(call))),
-    get   ("/images/search",               |call| Box::pin(unsupported::not_built(call))),
+    get   ("/images/search",               |call| Box::pin(images::search::search(call))),
     get   ("/images/get",                  |call| Box::pin(images::archive::get(call))),
     post  ("/images/create",               |call| Box::pin(images::transfer::create(call))),
     post  ("/images/load",                 |call| Box::pin(images::archive::load(call))),

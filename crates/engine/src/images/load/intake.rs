@@ -30,9 +30,9 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     /// By path.
-    files: HashMap<String, File>,
+    pub(super) files: HashMap<String, File>,
     /// From path to path.
-    links: HashMap<String, String>,
+    pub(super) links: HashMap<String, String>,
     /// `oci-layout`.
     pub(super) layout: Option<Vec<u8>>,
     /// `index.json`.
