@@ -181,11 +181,10 @@ impl Engine {
         restarts || self.inner.execs.any_runs()
     }
 
-    /// Whether the daemon does its work: tasks run, and the owner of what is known of containers answers. Returns when it
-    /// has, so the caller limits the time.
+    /// Whether the daemon does its work: tasks run, and both the owner of what is known of containers and who reacts to it
+    /// answer. Returns when they have, or when one of them is gone; one that hangs is waited for, so the caller limits the time.
     pub async fn beat(&self) -> bool {
-        let inventory = self.inner.inventory.clone();
-        self.inner.supervisor.detached(async move { inventory.beat().await }).await.is_ok()
+        self.inner.inventory.beat().await
     }
 
     /// Read events: kept ones at or after `since`, then live ones.

@@ -55,7 +55,7 @@ pub(crate) enum News {
     Loaded(Vec<load::Loaded>),
     /// containerd is gone; what is known stays as it is.
     Lost(String),
-    /// Whether the owner still works: it answers when it has come so far.
+    /// Whether the owner and who reacts to it still work: that one answers when both have come so far.
     Beat(oneshot::Sender<()>),
     /// A refresh that the owner had started has ended. `None`: the record does not exist.
     Refreshed(ContainerId, load::Outcome),
@@ -132,12 +132,11 @@ impl Inventory {
         }
     }
 
-    /// Returns when the owner has worked on all that it was told before.
-    pub(crate) async fn beat(&self) {
+    /// Whether the owner has worked on all that it was told before, and the engine has reacted to that; false as soon as one
+    /// of them is gone. Waits as long as one of them hangs.
+    pub(crate) async fn beat(&self) -> bool {
         let (done, told) = oneshot::channel();
-        if self.news.send(News::Beat(done)).await.is_ok() {
-            let _ = told.await;
-        }
+        self.news.send(News::Beat(done)).await.is_ok() && told.await.is_ok()
     }
 
     /// Tell a fact; returns when the snapshot has it.
@@ -162,7 +161,7 @@ impl Inventory {
 
     /// Ask containerd what a container's task does, because the news of what others did a moment ago may still be on their
     /// way, and take that in; nothing happens if nobody answers within three seconds. Says whether its run has been found
-    /// to have ended, which is being worked on then.
+    /// to have ended, which is being worked on then, or is in a moment.
     pub(crate) async fn look(&self, container: &Container) -> bool {
         let found = self.reader.find(container).await;
         let ahead = missed::ahead(&container.state, &found);

@@ -19,6 +19,7 @@ use super::remove::RemoveOptions;
 use super::state::{Fact, Wish};
 use super::{Container, Owner, Phase, State};
 use crate::inventory::{Reaction, Transition};
+use crate::locks::{ContainerGuard, Locks};
 use crate::{Engine, Error, fault};
 
 /// Exit code of a run whose end nobody saw (moby `daemon/monitor.go` and CRI use 255).
@@ -39,6 +40,7 @@ const TASK_DELETION: Duration = Duration::from_secs(15);
 pub struct Exits {
     busy: Mutex<HashSet<(ContainerId, u64)>>,
     kept: Mutex<std::collections::VecDeque<ContainerId>>,
+    counts: Locks,
 }
 
 /// Which run a messenger speaks of. Its news may be old: another run may have begun since.
@@ -76,6 +78,12 @@ impl Exits {
         let key = (container.id.clone(), container.state.generation);
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         busy.insert(key.clone()).then(|| Busy { exits: self, key })
+    }
+
+    /// Who has it may change how often the container was restarted. The container's lock does not serve: who waits for an
+    /// end may hold that one.
+    pub(crate) async fn count_turn(&self, id: &ContainerId) -> ContainerGuard {
+        self.counts.lock(id).await
     }
 
     /// Remember a stopped task; gives the ones that are too many.
@@ -118,6 +126,8 @@ impl Engine {
                 Reaction::ExecExit { container, exec, exit } => {
                     self.tell_foreign_exec(&container, &exec, exit);
                 }
+                // Who asked may have gone.
+                Reaction::Beat(done) => drop(done.send(())),
             }
         }
     }

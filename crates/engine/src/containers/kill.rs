@@ -77,7 +77,7 @@ impl Engine {
             }
             Err(error) => return Err(self.containerd_error(doing(), error)),
         };
-        if container.state.phase == Phase::Paused && thaws(container, signal) {
+        if reached && container.state.phase == Phase::Paused && thaws(container, signal) {
             // It may have ended of the signal already, and then there is nothing to thaw.
             if let Err(error) = self.containerd().resume(id).await {
                 tracing::debug!(container = id, %error, "it was not thawed to act on the signal");

@@ -106,7 +106,7 @@ impl RestartPolicy {
 #[must_use]
 pub fn next_pause(last: Option<Duration>, ran: Duration) -> Duration {
     match last {
-        Some(last) if ran < GOOD_RUN => (last * 2).min(LONGEST_PAUSE),
+        Some(last) if ran < GOOD_RUN => (last * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
         _ => FIRST_PAUSE,
     }
 }
@@ -172,5 +172,6 @@ mod tests {
             [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000];
         assert_eq!(seen, expected);
         assert_eq!(next_pause(pause, Duration::from_secs(10)), FIRST_PAUSE);
+        assert_eq!(next_pause(Some(Duration::ZERO), Duration::ZERO), FIRST_PAUSE, "never none");
     }
 }

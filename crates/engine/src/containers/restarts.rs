@@ -61,6 +61,7 @@ impl Engine {
         if container.owner != Owner::Nerdctld || container.upkeep.restart == RestartPolicy::No {
             return None;
         }
+        let _turn = self.exits().count_turn(&container.id).await;
         let id = container.id.as_str();
         let labels = self.labels_of(id).await.inspect_err(|error| {
             tracing::warn!(
@@ -80,8 +81,8 @@ impl Engine {
         let ran = ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or_default();
         let pause = next_pause(container.state.restart_pause, ran);
         if self.plugin_was_first(container).await {
-            // It has counted this one.
-            return Some(Duration::ZERO);
+            // It has counted this one. The pause is told all the same: the next one is twice as long.
+            return Some(pause);
         }
         let mut patch = vec![(keys::RESTART_COUNT, Some(restarts.saturating_add(1).to_string()))];
         if pause > PLUGIN_LOOKS_EVERY {
@@ -100,7 +101,11 @@ impl Engine {
     /// Start it again after its pause, unless something else happens to it before.
     pub(crate) async fn restart_later(self, container: Arc<Container>) {
         let (id, run) = (&container.id, container.state.generation);
-        let pause = container.state.restart_pause.unwrap_or_default();
+        let pause = if self.plugin_was_first(&container).await {
+            Duration::ZERO
+        } else {
+            container.state.restart_pause.unwrap_or_default()
+        };
         let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone())
         else {
             return;
@@ -115,11 +120,20 @@ impl Engine {
         self.count_once(&container).await;
     }
 
-    /// Whether containerd's plugin has begun the run that follows the one that `container` was in.
+    /// Whether containerd's plugin has begun the run that follows the one that `container` is in, or was in last.
     async fn plugin_was_first(&self, container: &Container) -> bool {
+        let run = process_of_last_run(&container.state);
         let task = self.containerd().get_task(container.id.as_str()).await;
         task.is_ok_and(|task| {
-            task.status != TaskStatus::Stopped && task.pid != 0 && task.pid != container.state.pid
+            task.status != TaskStatus::Stopped && task.pid != 0 && task.pid != run
+        })
+    }
+
+    /// Whether the container's task is that process and has not ended.
+    async fn runs_as(&self, id: &names::ContainerId, pid: u32) -> bool {
+        let task = self.containerd().get_task(id.as_str()).await;
+        task.is_ok_and(|task| {
+            task.pid == pid && matches!(task.status, TaskStatus::Running | TaskStatus::Paused)
         })
     }
 
@@ -127,11 +141,18 @@ impl Engine {
     async fn count_once(&self, ended: &Container) {
         let id = &ended.id;
         let _guard = self.locks().lock(id).await;
+        let _turn = self.exits().count_turn(id).await;
         let next_run = ended.state.generation + 1;
         let is_next = |now: &super::State| {
             now.phase.has_process() && now.generation == next_run && now.wish.is_none()
         };
-        if !self.inventory().now().get(id).is_some_and(|now| is_next(&now.container.state)) {
+        let now = self.inventory().now();
+        let state = now.get(id).map(|entry| &entry.container.state);
+        let Some(pid) = state.filter(|state| is_next(state)).map(|state| state.pid) else {
+            return;
+        };
+        // The restart that follows its end may be counted before anybody is told of that end.
+        if !self.runs_as(id, pid).await {
             return;
         }
         let Ok(labels) = self.labels_of(id.as_str()).await else { return };
@@ -275,5 +296,29 @@ impl Engine {
         updated.map(drop).map_err(|error| {
             self.containerd_error(format!("change the labels of container {id}"), error)
         })
+    }
+}
+
+/// The process of the run that a container is in, or of the last one; 0 if there was none.
+fn process_of_last_run(state: &super::State) -> u32 {
+    if state.phase.has_process() {
+        return state.pid;
+    }
+    state.last_run.as_ref().map_or(0, |run| run.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::state::next;
+
+    #[test]
+    fn the_process_of_a_run_is_known_until_the_next_one() {
+        let at = Timestamp::UNIX_EPOCH;
+        let created = super::super::State::created();
+        let running = next(&created, &Fact::Started { pid: 7, at }).unwrap();
+        let pause = Some(Duration::from_secs(60));
+        let ended = next(&running, &Fact::Exited { code: 1, at, restart: pause }).unwrap();
+        assert_eq!([&created, &running, &ended].map(process_of_last_run), [0, 7, 7]);
     }
 }

@@ -62,8 +62,8 @@ impl Engine {
         fault::reached("stop.wanted");
         if !self.send_signal(container, signal).await? {
             // Somebody else has ended it, and the news were still on their way.
-            self.ends_within(container, Some(END_WORKED_ON)).await;
-            return Err(Error::NotModified);
+            let told = self.ends_within(container, Some(END_WORKED_ON)).await;
+            return Err(if told { Error::NotModified } else { Error::NoExitEvent });
         }
         fault::reached("stop.signalled");
         // Whoever loses patience may kill or remove it meanwhile.

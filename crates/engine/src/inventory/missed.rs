@@ -22,6 +22,9 @@ pub(super) fn found_state(facts: &[Fact]) -> State {
 pub(super) enum Missed {
     Facts(Vec<Fact>),
     End(Exit),
+    /// The run is over, and nothing says how: its task is gone and no exit is on record. Whoever waits for its end, or its
+    /// event, knows more. (A run that really ended with [`UNKNOWN`] is told by them as well.)
+    UnseenEnd,
 }
 
 pub(super) fn missed(known: &State, found: &State) -> Missed {
@@ -33,7 +36,10 @@ pub(super) fn missed(known: &State, found: &State) -> Missed {
     let start = || found.started_at.map(|at| Fact::Started { pid: found.pid, at });
     let same_run = known.pid == found.pid;
     let facts: Vec<Fact> = match (known.phase, found.phase) {
-        (known, found) if known.has_process() && !found.has_process() => return Missed::End(end),
+        (known, phase) if known.has_process() && !phase.has_process() => {
+            let is_recorded = found.finished_at.is_some() && found.exit_code != UNKNOWN;
+            return if is_recorded { Missed::End(end) } else { Missed::UnseenEnd };
+        }
         (Phase::Running, Phase::Paused) if same_run => vec![Fact::Paused],
         (Phase::Paused, Phase::Running) if same_run => vec![Fact::Resumed],
         (known_phase, found_phase) if found_phase.has_process() => {
@@ -60,14 +66,18 @@ pub(super) fn missed(known: &State, found: &State) -> Missed {
 }
 
 impl Missed {
-    /// Whether anything has happened.
+    /// Whether there is anything to tell.
     pub(super) fn is_something(&self) -> bool {
-        !matches!(self, Self::Facts(facts) if facts.is_empty())
+        match self {
+            Self::Facts(facts) => !facts.is_empty(),
+            Self::End(_) => true,
+            Self::UnseenEnd => false,
+        }
     }
 
     /// Whether a run has ended.
     pub(super) fn is_end(&self) -> bool {
-        matches!(self, Self::End(_))
+        matches!(self, Self::End(_) | Self::UnseenEnd)
     }
 }
 
@@ -118,6 +128,18 @@ mod tests {
         let whole =
             Missed::Facts(vec![Fact::Started { pid: u32::MAX, at: at(9) }, exited(4, at(10))]);
         assert_eq!(missed(&ended, &run(9, 9, Some((4, 10)))), whole);
+    }
+
+    #[test]
+    fn an_end_that_is_not_on_record_has_no_code() {
+        let running = run(7, 1, None);
+        // A task of others that is gone, and one of ours.
+        for found in [State::created(), run(7, 1, Some((UNKNOWN, 1)))] {
+            for missed in [missed(&running, &found), ahead(&running, &found)] {
+                assert_eq!(missed, Missed::UnseenEnd);
+                assert!(missed.is_end() && !missed.is_something());
+            }
+        }
     }
 
     #[test]

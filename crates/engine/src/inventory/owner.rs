@@ -23,7 +23,7 @@ use crate::supervise::Supervisor;
 const REACTIONS: usize = 256;
 
 /// What the engine has to react to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Reaction {
     /// A container appeared, or its state changed.
     Transition(Transition),
@@ -45,6 +45,8 @@ pub enum Reaction {
         /// How it ended.
         exit: Exit,
     },
+    /// Whether anybody reacts: to be answered.
+    Beat(oneshot::Sender<()>),
 }
 
 /// A container appeared or its state changed.
@@ -133,7 +135,9 @@ impl Owner {
             match news {
                 News::Container(news) => self.container(news).await,
                 News::Refreshed(id, outcome) => self.refreshed(id, outcome).await,
-                News::Beat(done) => tell(Some(done)),
+                News::Beat(done) => {
+                    let _ = self.reactions.send(Reaction::Beat(done)).await;
+                }
                 News::Loading => self.touched = Some(HashSet::new()),
                 News::Loaded(loaded) => self.reload(loaded).await,
                 News::Lost(why) => {
@@ -291,6 +295,8 @@ impl Owner {
                     self.apply(id, fact).await;
                 }
             }
+            // The engine waits for the end of every run, and gives its event a moment.
+            Missed::UnseenEnd => {}
             // The engine has work to do before anybody hears of an end.
             Missed::End(exit) => {
                 let (id, pid) = (id.clone(), state.pid);
@@ -519,6 +525,44 @@ mod tests {
             .filter(|event| event.kind == crate::events::EventType::Container)
             .map(|event| event.action.clone())
             .collect()
+    }
+
+    #[tokio::test]
+    async fn a_beat_needs_the_owner_and_who_reacts() {
+        let (owner, mut reactions) = unloaded();
+        let inventory = Inventory {
+            news: owner.sender.clone(),
+            snapshot: owner.snapshot.subscribe(),
+            reader: owner.reader.clone(),
+        };
+        let reacting = async {
+            let Some(Reaction::Beat(done)) = reactions.recv().await else { return };
+            let _ = done.send(());
+        };
+        let answered = async { tokio::join!(inventory.beat(), reacting).0 };
+        let work = owner.run();
+        tokio::pin!(work);
+        tokio::select! {
+            answered = answered => assert!(answered),
+            () = &mut work => panic!("the owner has ended"),
+        }
+        drop(reactions);
+        tokio::select! {
+            answered = inventory.beat() => assert!(!answered, "nobody reacts"),
+            () = &mut work => panic!("the owner has ended"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_beat_fails_without_the_owner() {
+        let (owner, _reactions) = unloaded();
+        let inventory = Inventory {
+            news: owner.sender.clone(),
+            snapshot: owner.snapshot.subscribe(),
+            reader: owner.reader.clone(),
+        };
+        drop(owner);
+        assert!(!inventory.beat().await);
     }
 
     #[tokio::test]
