@@ -82,7 +82,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_addr: Option<String>,
 
-    /// On tcp:// encrypt, with --tlscert and --tlskey.
+    /// On tcp:// encrypt, with --tlscert and --tlskey, and ask clients for certificates as --tlsverify does; with
+    /// --tcp-insecure encrypt only, and serve everybody.
     #[arg(long)]
     pub(crate) tls: bool,
 
@@ -102,7 +103,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE")]
     pub(crate) tlskey: Option<PathBuf>,
 
-    /// Listen on any tcp:// address without asking for certificates: whoever reaches it is root here.
+    /// Listen on any tcp:// address, without --tlsverify to clients without certificates: whoever reaches it is root here.
     #[arg(long)]
     pub(crate) tcp_insecure: bool,
 
@@ -129,6 +130,11 @@ pub(crate) enum SystemCommand {
 }
 
 impl Cli {
+    /// Connections are to be encrypted, after the flags.
+    pub(crate) fn asks_for_tls(&self) -> bool {
+        self.tls || self.tlsverify
+    }
+
     /// The address to connect to: the first that is not systemd's.
     pub(crate) fn dial_address(&self) -> Option<String> {
         let named = self.addr.iter().find(|address| !address.starts_with("fd://")).cloned();

@@ -43,7 +43,7 @@ use names::Namespace;
 use crate::cli::Cli;
 use crate::managed;
 use file::File;
-pub(crate) use listen::{ListenAddress, TlsFiles};
+pub(crate) use listen::{ListenAddress, TlsFiles, host_and_port};
 pub(crate) use mistake::{Mistake, Mistakes};
 
 /// Where nerdctl looks for CNI plugins, in its order (nerdctl `pkg/defaults/cni_linux.go`).
@@ -104,6 +104,8 @@ pub(crate) struct Shown {
 pub(crate) struct Config {
     /// Listeners; never empty.
     pub(crate) listen: Vec<ListenAddress>,
+    /// We are root of the machine, not of a user's own namespaces.
+    pub(crate) root: bool,
     /// Certificates for those on TCP, where they are encrypted.
     pub(crate) tls: Option<TlsFiles>,
     /// Where metrics are served.
@@ -304,6 +306,7 @@ impl Reader<'_> {
         let idle_exit = self.idle_exit();
         Some(Config {
             listen,
+            root: self.surroundings.root,
             tls,
             metrics,
             group,

@@ -11,6 +11,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::config::host_and_port;
+
+/// What asks the docker CLI for TLS.
+const TLS_VARIABLES: [&str; 2] = ["DOCKER_TLS_VERIFY", "DOCKER_TLS"];
 /// The daemon of root.
 const SYSTEM_SOCKET: &str = "/run/nerdctl.sock";
 /// Bytes that are on their way at once.
@@ -26,6 +30,19 @@ pub(crate) enum DialError {
     Address {
         /// Flag or variable.
         origin: &'static str,
+        /// As given.
+        address: String,
+    },
+    /// TLS on this connection would be the caller's to speak, and what he says in the clear is for nobody else.
+    #[error(
+        "{origin}: dial-stdio does not speak TLS, which is asked for ({asked}), so it does not connect to {address:?}: \
+         name the daemon's Unix socket, or take DOCKER_TLS_VERIFY, DOCKER_TLS, --tls and --tlsverify away"
+    )]
+    Tls {
+        /// Flag or variable.
+        origin: &'static str,
+        /// What asks for TLS.
+        asked: &'static str,
         /// As given.
         address: String,
     },
@@ -50,7 +67,7 @@ pub(crate) enum DialError {
 pub(crate) enum Target {
     /// A Unix socket.
     Unix(PathBuf),
-    /// Host and port, without TLS.
+    /// `host:port`, without TLS.
     Tcp(String),
 }
 
@@ -58,31 +75,44 @@ impl Target {
     /// The first that says something: the flags, `DOCKER_HOST`, a user's own daemon, the system's.
     ///
     /// # Errors
-    /// [`DialError::Address`].
+    /// [`DialError::Address`], or [`DialError::Tls`] where TLS is asked for (`tls`: by a flag).
     pub(crate) fn choose(
         flag: Option<&str>,
+        tls: bool,
         variable: &dyn Fn(&str) -> Option<String>,
         exists: &dyn Fn(&Path) -> bool,
     ) -> Result<Self, DialError> {
-        if let Some(address) = flag {
-            return Self::parse("--addr", address);
-        }
         let set = |name| variable(name).filter(|value| !value.is_empty());
+        let asked = tls.then_some("--tls");
+        // Any value will do (docker/cli `cli/flags/options.go`).
+        let asked = asked
+            .or_else(|| TLS_VARIABLES.iter().copied().find(|variable| set(variable).is_some()));
+        if let Some(address) = flag {
+            return Self::parse("--addr", address, asked);
+        }
         if let Some(address) = set("DOCKER_HOST") {
-            return Self::parse("DOCKER_HOST", &address);
+            return Self::parse("DOCKER_HOST", &address, asked);
         }
         let own = set("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("nerdctl.sock"));
         Ok(Self::Unix(own.filter(|socket| exists(socket)).unwrap_or(SYSTEM_SOCKET.into())))
     }
 
-    fn parse(origin: &'static str, address: &str) -> Result<Self, DialError> {
+    fn parse(
+        origin: &'static str,
+        address: &str,
+        tls: Option<&'static str>,
+    ) -> Result<Self, DialError> {
         let unix = address.strip_prefix("unix://").unwrap_or(address);
         if unix.starts_with('/') {
             return Ok(Self::Unix(unix.into()));
         }
-        match address.strip_prefix("tcp://") {
-            Some(host) if !host.is_empty() => Ok(Self::Tcp(host.to_owned())),
-            _ => Err(DialError::Address { origin, address: address.to_owned() }),
+        let found = address.strip_prefix("tcp://").and_then(host_and_port);
+        let Some((host, port)) = found.filter(|(host, _)| !host.contains('/')) else {
+            return Err(DialError::Address { origin, address: address.to_owned() });
+        };
+        match tls {
+            Some(asked) => Err(DialError::Tls { origin, asked, address: address.to_owned() }),
+            None => Ok(Self::Tcp(format!("{host}:{port}"))),
         }
     }
 
@@ -164,7 +194,7 @@ mod tests {
             found.map(|(_, value)| (*value).to_owned())
         };
         let exists = |path: &Path| sockets.iter().any(|socket| Path::new(socket) == path);
-        match Target::choose(flag, &variable, &exists) {
+        match Target::choose(flag, false, &variable, &exists) {
             Ok(target) => target.shown(),
             Err(error) => error.to_string(),
         }
@@ -180,7 +210,35 @@ mod tests {
         assert_eq!(chosen(None, &[user], &[own]), own);
         assert_eq!(chosen(None, &[user], &[]), SYSTEM_SOCKET);
         assert_eq!(chosen(None, &[("DOCKER_HOST", "")], &[]), SYSTEM_SOCKET);
-        assert_eq!(chosen(Some("tcp://[::1]:2375"), &[], &[]), "tcp://[::1]:2375");
+    }
+
+    #[test]
+    fn addresses_have_dockers_defaults() {
+        for (given, dialled) in [
+            ("tcp://[::1]:1", "tcp://[::1]:1"),
+            ("tcp://[::1]", "tcp://[::1]:2375"),
+            ("tcp://name/", "tcp://name:2375"),
+            ("tcp://", "tcp://localhost:2375"),
+        ] {
+            assert_eq!(chosen(Some(given), &[], &[]), dialled);
+        }
+        for wrong in ["tcp://name:x", "tcp://name/path", "tcp://name:1/path"] {
+            assert!(chosen(Some(wrong), &[], &[]).starts_with("--addr: cannot connect"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_tls_is_not_answered_in_the_clear() {
+        let host = ("DOCKER_HOST", "tcp://h:2376");
+        for name in TLS_VARIABLES {
+            let said = chosen(None, &[host, (name, "1")], &[]);
+            assert!(said.starts_with("DOCKER_HOST: dial-stdio does not speak TLS"), "{said}");
+            assert!(said.contains(name), "{said}");
+            assert_eq!(chosen(None, &[("DOCKER_HOST", "unix:///d"), (name, "1")], &[]), "/d");
+            assert_eq!(chosen(None, &[host, (name, "")], &[]), "tcp://h:2376");
+        }
+        let tls = Target::choose(Some("tcp://h"), true, &|_| None, &|_| false);
+        assert!(matches!(tls, Err(DialError::Tls { asked: "--tls", .. })), "{tls:?}");
     }
 
     #[test]

@@ -159,7 +159,9 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     let mut listeners = Vec::new();
     for address in &config.listen {
         match address {
-            ListenAddress::Unix(path) => listeners.push(unix::bind(path, config.group)?),
+            ListenAddress::Unix(path) => {
+                listeners.push(unix::bind(path, config.root, config.group)?)
+            }
             ListenAddress::Tcp(address) => {
                 if config.tls.as_ref().is_none_or(|files| files.clients.is_none()) {
                     tracing::warn!(%address, "whoever can connect to this address is root on this host");

@@ -57,7 +57,8 @@ fn run_mode(cli: &Cli, args: &[OsString]) -> anyhow::Result<ExitCode> {
         Some(Command::DialStdio | Command::System(SystemCommand::DialStdio)) => {
             let address = cli.dial_address();
             let variable = |name: &str| std::env::var(name).ok();
-            let target = Target::choose(address.as_deref(), &variable, &Path::exists)?;
+            let target =
+                Target::choose(address.as_deref(), cli.asks_for_tls(), &variable, &Path::exists)?;
             dial_stdio::run(&target)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -273,7 +273,7 @@ fn other_addresses_need_certificates_or_a_flag(_: &Rig) -> Result<()> {
         (&["--addr=tcp://0.0.0.0:0"][..], "--tlsverify"),
         (
             &["--addr=tcp://0.0.0.0:0", "--tls", "--tlscert=/no/cert", "--tlskey=/no/key"],
-            "--tlsverify",
+            "/no/cert",
         ),
         (&["--addr=tcp://127.0.0.1:0", "--tlscert=/no/cert"], "--tlsverify"),
         (

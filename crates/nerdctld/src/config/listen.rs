@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Config, Mistake, Reader};
+use super::{Cli, Config, Mistake, Reader};
 
 /// Docker's port without TLS, and with it.
 const PORT: u16 = 2375;
@@ -32,7 +32,7 @@ pub(crate) struct TlsFiles {
     pub(crate) certificate: PathBuf,
     /// Its key.
     pub(crate) key: PathBuf,
-    /// Who signs clients' certificates; without it every client is served.
+    /// Who signs clients' certificates; without it every client is served, which takes `--tcp-insecure`.
     pub(crate) clients: Option<PathBuf>,
 }
 
@@ -69,13 +69,16 @@ impl Config {
 }
 
 impl Reader<'_> {
+    /// `--tls` alone asks clients for certificates as `--tlsverify` does (moby `daemon/command/daemon.go`, `TLSVerify`);
+    /// encryption without that has to be wanted by name.
+    fn tcp(&self) -> Tcp {
+        let Cli { tls, tlsverify, tcp_insecure: insecure, .. } = *self.cli;
+        Tcp { encrypted: tls || tlsverify, asks_clients: tlsverify || (tls && !insecure), insecure }
+    }
+
     /// `--addr` and `--socket`, else the usual socket.
     pub(super) fn listeners(&mut self, run_base: Option<&std::path::Path>) -> Vec<ListenAddress> {
-        let tcp = Tcp {
-            encrypted: self.cli.tls || self.cli.tlsverify,
-            asks_clients: self.cli.tlsverify,
-            insecure: self.cli.tcp_insecure,
-        };
+        let tcp = self.tcp();
         let mut listen = Vec::new();
         for text in &self.cli.addr {
             match parse(text, tcp) {
@@ -122,8 +125,8 @@ impl Reader<'_> {
 
     /// The files of TLS, where it is asked for; dockerd's defaults (moby `daemon/command/options.go`).
     pub(super) fn tls(&mut self) -> Option<TlsFiles> {
-        let cli = self.cli;
-        if !cli.tls && !cli.tlsverify {
+        let (cli, tcp) = (self.cli, self.tcp());
+        if !tcp.encrypted {
             if cli.tlscacert.is_some() || cli.tlscert.is_some() || cli.tlskey.is_some() {
                 self.mistakes.push(Mistake::TlsIsOff);
             }
@@ -141,7 +144,7 @@ impl Reader<'_> {
             path
         };
         let (certificate, key) = (file(&cli.tlscert, "cert.pem"), file(&cli.tlskey, "key.pem"));
-        let clients = if cli.tlsverify { Some(file(&cli.tlscacert, "ca.pem")?) } else { None };
+        let clients = if tcp.asks_clients { Some(file(&cli.tlscacert, "ca.pem")?) } else { None };
         Some(TlsFiles { certificate: certificate?, key: key?, clients })
     }
 }
@@ -176,13 +179,24 @@ fn parse(text: &str, tcp: Tcp) -> Result<ListenAddress, &'static str> {
     )
 }
 
+/// What stands behind `tcp://`: host (in brackets if it is an address of IPv6) and port. What is missing is localhost and
+/// Docker's port without TLS (moby `daemon/pkg/opts/hosts.go`).
+pub(crate) fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = split(text, PORT)?;
+    Some((if host.is_empty() { "localhost" } else { host }, port))
+}
+
+fn split(text: &str, port: u16) -> Option<(&str, u16)> {
+    let text = text.trim_end_matches('/');
+    match text.rsplit_once(':') {
+        Some((host, digits)) if !digits.contains(']') => Some((host, digits.parse().ok()?)),
+        _ => Some((text, port)),
+    }
+}
+
 /// `127.0.0.1:2375`, `[::1]`, `:2375`; nothing for the host is localhost (moby `daemon/pkg/opts/hosts.go`).
 fn parse_tcp(text: &str, port: u16) -> Option<SocketAddr> {
-    let text = text.trim_end_matches('/');
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, digits)) if !digits.contains(']') => (host, digits.parse().ok()?),
-        _ => (text, port),
-    };
+    let (host, port) = split(text, port)?;
     let ip = match host {
         "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
         host => match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

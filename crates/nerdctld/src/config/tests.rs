@@ -208,6 +208,27 @@ fn addr_and_socket_add_up() {
 }
 
 #[test]
+fn tls_asks_clients_for_certificates_unless_that_is_waived_by_name() {
+    let certificates = Machine::default().with("DOCKER_CERT_PATH", "/certs");
+    let clients = |flags: &[&str]| {
+        let address = ["--addr", "tcp://0.0.0.0"];
+        let config = certificates.config(&[&address, flags].concat()).unwrap();
+        (config.tls.unwrap().clients, config.listen)
+    };
+    let everywhere = || vec![ListenAddress::Tcp("0.0.0.0:2376".parse().unwrap())];
+    let authority = || Some(PathBuf::from("/certs/ca.pem"));
+    for flags in [
+        &["--tls"][..],
+        &["--tlsverify"],
+        &["--tls", "--tlsverify"],
+        &["--tlsverify", "--tcp-insecure"],
+    ] {
+        assert_eq!(clients(flags), (authority(), everywhere()), "{flags:?}");
+    }
+    assert_eq!(clients(&["--tls", "--tcp-insecure"]), (None, everywhere()));
+}
+
+#[test]
 fn the_first_cni_folder_that_exists_is_taken() {
     let machine =
         Machine { folders: vec!["/usr/lib/cni", "/usr/libexec/cni"], ..Machine::default() };

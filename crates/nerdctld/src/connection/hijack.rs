@@ -126,7 +126,11 @@ impl Hijack {
     {
         // Flushed before anything else: the client starts its container only when it has seen the head.
         let head = format!("{}{}\r\n", self.head.text(), self.headers);
-        if let Err(error) = stream.write_all(head.as_bytes()).await {
+        let written = async {
+            stream.write_all(head.as_bytes()).await?;
+            stream.flush().await
+        };
+        if let Err(error) = written.await {
             tracing::debug!(%error, "the client left before its stream began");
             return;
         }

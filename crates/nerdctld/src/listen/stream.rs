@@ -32,7 +32,7 @@ impl Accepted {
         match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) => {
-                tracing::info!(%peer, %error, "a TLS client was refused");
+                tracing::debug!(%peer, %error, "a TLS client was refused");
                 None
             }
             Err(_) => {

@@ -50,11 +50,11 @@ impl Drop for SocketFile {
     }
 }
 
-/// Make the socket. Must be called inside the runtime.
+/// Make the socket, of the system's daemon (`root`) or of a user's. Must be called inside the runtime.
 ///
 /// # Errors
 /// A live socket, a file of another kind, or a failed step.
-pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenError> {
+pub(crate) fn bind(path: &Path, root: bool, group: Option<u32>) -> Result<Listener, ListenError> {
     let failed = |doing| move |source| ListenError::Io { doing, path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).map_err(|source| ListenError::Io {
@@ -83,7 +83,7 @@ pub(crate) fn bind(path: &Path, group: Option<u32>) -> Result<Listener, ListenEr
     rustix::fs::chown(path, None, group)
         .map_err(io::Error::from)
         .map_err(failed("set the group of"))?;
-    let mode = if rustix::process::geteuid().is_root() { MODE } else { USER_MODE };
+    let mode = if root { MODE } else { USER_MODE };
     rustix::fs::chmod(path, Mode::from_raw_mode(mode))
         .map_err(io::Error::from)
         .map_err(failed("set the mode of"))?;
@@ -151,12 +151,15 @@ mod tests {
     async fn the_socket_has_its_rights_and_goes_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/folder/n.sock");
-        let listener = bind(&path, None).unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, MODE);
+        let listener = bind(&path, true, None).unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(), MODE);
         tokio::net::UnixStream::connect(&path).await.unwrap();
         drop(listener);
         assert!(!path.exists());
+        // Root of a user's namespaces is a user, whatever its number is there.
+        let _listener = bind(&path, false, None).unwrap();
+        assert_eq!(mode(), USER_MODE);
     }
 
     #[tokio::test]
@@ -167,7 +170,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n.sock");
-        let _listener = bind(&path, Some(4242)).unwrap();
+        let _listener = bind(&path, true, Some(4242)).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().gid(), 4242);
     }
 
@@ -177,8 +180,8 @@ mod tests {
         let path = folder.path().join("n.sock");
         drop(std_net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "std leaves the file, as a killed daemon does");
-        let listener = bind(&path, None).unwrap();
-        assert!(matches!(bind(&path, None), Err(ListenError::InUse { .. })));
+        let listener = bind(&path, true, None).unwrap();
+        assert!(matches!(bind(&path, true, None), Err(ListenError::InUse { .. })));
         tokio::net::UnixStream::connect(&path).await.unwrap();
         drop(listener);
     }
@@ -188,7 +191,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n.sock");
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(bind(&path, None), Err(ListenError::NotASocket { .. })));
+        assert!(matches!(bind(&path, true, None), Err(ListenError::NotASocket { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
 
@@ -196,9 +199,9 @@ mod tests {
     async fn a_socket_that_replaced_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n.sock");
-        let ours = bind(&path, None).unwrap();
+        let ours = bind(&path, true, None).unwrap();
         fs::remove_file(&path).unwrap();
-        let theirs = bind(&path, None).unwrap();
+        let theirs = bind(&path, true, None).unwrap();
         drop(ours);
         assert!(path.exists());
         drop(theirs);
@@ -209,7 +212,7 @@ mod tests {
     async fn a_path_that_is_too_long_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n".repeat(120));
-        let error = bind(&path, None).unwrap_err();
+        let error = bind(&path, true, None).unwrap_err();
         assert!(matches!(error, ListenError::Io { doing: "name", .. }), "{error}");
     }
 }
