@@ -111,18 +111,10 @@ impl Client {
         labels: Labels,
     ) -> Result<Committed> {
         let name = new.name.clone();
-        let Ingest::Open(mut writer) = self.open_ingest(new).await? else {
+        let Ingest::Open(writer) = self.open_ingest(new).await? else {
             return Ok(Committed::AlreadyExists);
         };
-        let rest = usize::try_from(writer.offset()).ok().and_then(|offset| bytes.get(offset..));
-        match rest {
-            Some(rest) => writer.write(rest).await?,
-            None => {
-                writer.restart().await?;
-                writer.write(bytes).await?;
-            }
-        }
-        let committed = writer.commit(labels).await;
+        let committed = writer.finish(bytes, labels).await;
         if committed.as_ref().is_err_and(Error::is_failed_precondition) {
             // The commit's error is the one to tell; what stays is collected.
             let _ = self.abort_ingest(&name).await;
@@ -205,6 +197,22 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is missing of a blob that is in memory, and commits it.
+    ///
+    /// # Errors
+    /// As [`Writer::write`] and [`Writer::commit`].
+    pub async fn finish(mut self, bytes: &[u8], labels: Labels) -> Result<Committed> {
+        let rest = usize::try_from(self.offset()).ok().and_then(|offset| bytes.get(offset..));
+        match rest {
+            Some(rest) => self.write(rest).await?,
+            None => {
+                self.restart().await?;
+                self.write(bytes).await?;
+            }
+        }
+        self.commit(labels).await
     }
 
     /// Sends what is left, and makes the blob: containerd compares size and digest with what was

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ImageFacts;
-use super::documents::{Config, Index, Manifest};
+use super::documents::{Config, Index, Kind, Manifest};
 use super::foreign::Expected;
 use super::turns::Turns;
 
@@ -52,6 +52,18 @@ pub(crate) enum Document {
     Index(Arc<Index>),
     Manifest(Arc<Manifest>),
     Config(Arc<Config>),
+}
+
+impl Document {
+    /// Whether it was read as this.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        let own = match self {
+            Self::Index(_) => Kind::Index,
+            Self::Manifest(_) => Kind::Manifest,
+            Self::Config(_) => Kind::Config,
+        };
+        own == kind
+    }
 }
 
 /// The facts of all images at one moment.
@@ -209,7 +221,9 @@ mod tests {
         let index = Document::Index(Arc::new(Index { manifests: Vec::new() }));
         cache.keep_document("long", index.clone(), MAX_KEPT + 1);
         cache.keep_document("short", index, MAX_KEPT);
-        assert!(cache.document("long").is_none() && cache.document("short").is_some());
+        assert!(cache.document("long").is_none());
+        let short = cache.document("short").unwrap();
+        assert!(short.is(Kind::Index) && !short.is(Kind::Manifest));
         for number in 0..=MAX_SIZES {
             cache.keep_size(&number.to_string(), 1);
         }

@@ -132,6 +132,16 @@ impl Manifest {
 }
 
 impl Config {
+    /// The same of a config that comes from outside. What can be read as something else, too, could be named as that by
+    /// another image.
+    pub(crate) fn parse_new(digest: &str, bytes: &[u8]) -> Result<Self> {
+        let Disguise { layers, manifests } = parse("config", digest, bytes)?;
+        if layers.is_some() || manifests.is_some() {
+            return Err(bad("config", digest, "it is a manifest or index as well"));
+        }
+        Self::parse(digest, bytes)
+    }
+
     pub(crate) fn parse(digest: &str, bytes: &[u8]) -> Result<Self> {
         let document: ConfigDocument = parse("config", digest, bytes)?;
         let diff_ids = document.rootfs.unwrap_or_default().diff_ids;
@@ -260,6 +270,13 @@ impl PlatformDocument {
     fn into_platform(self) -> Platform {
         Platform::new(&self.os, &self.architecture, &self.variant)
     }
+}
+
+/// What no config has.
+#[derive(Deserialize)]
+struct Disguise {
+    layers: Option<serde::de::IgnoredAny>,
+    manifests: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -407,6 +424,10 @@ mod tests {
         assert!(matches!(Index::parse(SHA, b"<html>"), Err(Error::BadContent(_))));
         assert!(matches!(Manifest::parse(SHA, empty.as_bytes()), Err(Error::BadContent(_))));
         assert!(matches!(Manifest::parse(SHA, b"{}"), Err(Error::BadContent(_))));
+        for disguised in [&br#"{"os":"linux","layers":[]}"#[..], br#"{"manifests":[1]}"#] {
+            assert!(matches!(Config::parse_new(SHA, disguised), Err(Error::BadContent(_))));
+        }
+        assert!(Config::parse_new(SHA, br#"{"os":"linux","layers":null}"#).is_ok());
         assert!(matches!(
             Config::parse(SHA, br#"{"rootfs":{"diff_ids":["x"]}}"#),
             Err(Error::BadContent(_))

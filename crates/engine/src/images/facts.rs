@@ -249,7 +249,10 @@ impl Engine {
         if !matches!(kind, Kind::Index | Kind::Manifest) {
             return Ok(None);
         }
-        if let Some(document) = self.image_cache().document(&descriptor.digest) {
+        // The same bytes may be named as something else elsewhere, and be read as that: only what is wanted here will do.
+        if let Some(document) = self.image_cache().document(&descriptor.digest)
+            && document.is(kind)
+        {
             return Ok(Some(document));
         }
         let Some(bytes) = self.read_document(&descriptor.digest).await? else { return Ok(None) };

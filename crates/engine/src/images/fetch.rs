@@ -15,6 +15,7 @@ use super::documents::{Kind, MAX_DOCUMENT, upload_name};
 use super::lease::WorkLease;
 use super::remote::remote_error;
 use super::sources::{MAX_LABEL, joined, source_key};
+use super::turns::Turn;
 use crate::{Engine, Error, Result};
 
 /// Downloads of a blob whose digest turns out wrong.
@@ -104,16 +105,13 @@ impl<'a> Fetcher<'a> {
         bytes: &[u8],
         labels: Labels,
     ) -> Result<()> {
-        let name = upload_name(descriptor);
-        self.lease.uploading(&name, self.engine.image_cache().turns().take(&name).await);
         let labels = self.with_source(labels);
-        let new = new_ingest(&name, descriptor);
-        let written = self.lease.client().write_blob(new, bytes, labels.clone()).await;
+        let new = new_ingest(&upload_name(descriptor), descriptor);
+        let written = self.lease.write_blob(new, bytes, labels.clone()).await;
         match written.map_err(|error| self.failed("store", descriptor, error))? {
             Committed::Stored { .. } => {}
             Committed::AlreadyExists => self.label(descriptor, labels).await?,
         }
-        self.lease.uploaded(&name);
         Ok(())
     }
 
@@ -125,11 +123,11 @@ impl<'a> Fetcher<'a> {
         count: impl Fn(u64) + Send + Sync,
     ) -> Result<Fetched> {
         let name = upload_name(descriptor);
-        self.lease.uploading(&name, self.engine.image_cache().turns().take(&name).await);
+        let mut turn = self.lease.upload_turn(&name).await;
         let labels = self.with_source(labels);
         let mut tries = 1;
         loop {
-            match self.try_blob(&name, descriptor, &labels, &count).await? {
+            match self.try_blob(&mut turn, descriptor, &labels, &count).await? {
                 Try::Done(fetched) => {
                     self.lease.uploaded(&name);
                     return Ok(fetched);
@@ -157,12 +155,13 @@ impl<'a> Fetcher<'a> {
 
     async fn try_blob(
         &self,
-        name: &str,
+        turn: &mut Option<Turn>,
         descriptor: &Descriptor,
         labels: &Labels,
         count: &(impl Fn(u64) + Send + Sync),
     ) -> Result<Try> {
-        let opened = self.lease.client().open_ingest(new_ingest(name, descriptor)).await;
+        let new = new_ingest(&upload_name(descriptor), descriptor);
+        let opened = self.lease.open(new, turn).await;
         let mut writer = match opened.map_err(|error| self.failed("store", descriptor, error))? {
             Ingest::Open(writer) => writer,
             Ingest::AlreadyExists => {

@@ -233,10 +233,9 @@ impl Engine {
     ) -> Result<(String, containerd::content::Writer)> {
         let failed = |error| self.containerd_error("store the layer", error);
         let name = format!("{}-layer", lease.id());
-        lease.uploading(&name, self.image_cache().turns().take(&name).await);
+        let mut turn = lease.upload_turn(&name).await;
         let new = NewIngest { name: name.clone(), ..NewIngest::default() };
-        let Ingest::Open(mut writer) = lease.client().open_ingest(new).await.map_err(failed)?
-        else {
+        let Ingest::Open(mut writer) = lease.open(new, &mut turn).await.map_err(failed)? else {
             return Err(Error::BadContent(format!("upload {name} is there already")));
         };
         while let Some(Ok(piece)) = pieces.recv().await {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use containerd::content::{Committed, Ingest, NewIngest};
 use containerd::{Client, Labels};
 
 use super::turns::Turn;
@@ -74,9 +75,41 @@ impl WorkLease {
         &self.id
     }
 
-    /// The upload `name` begins; it is thrown away with the lease unless it is stored first.
-    pub(crate) fn uploading(&self, name: &str, turn: Turn) {
-        lock(&self.uploads).insert(name.to_owned(), turn);
+    /// The right to upload `name`, among us.
+    pub(crate) async fn upload_turn(&self, name: &str) -> Option<Turn> {
+        Some(self.engine.image_cache().turns().take(name).await)
+    }
+
+    /// Opens an upload, with its turn unless that was given before. It is thrown away with the lease unless it is stored
+    /// first; but not while another client has it and we only wait.
+    pub(crate) async fn open(
+        &self,
+        new: NewIngest,
+        turn: &mut Option<Turn>,
+    ) -> containerd::Result<Ingest> {
+        let name = new.name.clone();
+        let ingest = self.client.open_ingest(new).await?;
+        if let (Ingest::Open(_), Some(turn)) = (&ingest, turn.take()) {
+            lock(&self.uploads).insert(name, turn);
+        }
+        Ok(ingest)
+    }
+
+    /// Stores a blob that is in memory.
+    pub(crate) async fn write_blob(
+        &self,
+        new: NewIngest,
+        bytes: &[u8],
+        labels: Labels,
+    ) -> containerd::Result<Committed> {
+        let name = new.name.clone();
+        let mut turn = self.upload_turn(&name).await;
+        let Ingest::Open(writer) = self.open(new, &mut turn).await? else {
+            return Ok(Committed::AlreadyExists);
+        };
+        let committed = writer.finish(bytes, labels).await?;
+        self.uploaded(&name);
+        Ok(committed)
     }
 
     /// The upload `name` is stored, or somebody else's.

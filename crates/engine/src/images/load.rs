@@ -94,8 +94,9 @@ impl Engine {
         };
         let mut checked = HashSet::new();
         for target in &targets {
+            check_name(target)?;
             if checked.insert(target.descriptor.digest.clone()) {
-                let whole = Checker::new(self, platforms).check(target).await?;
+                let whole = Checker::new(self, lease, platforms).check(target).await?;
                 self.unpack_chosen(lease, whole, platforms).await?;
             }
         }
@@ -174,10 +175,38 @@ impl Engine {
     }
 }
 
+/// A name with a digest is a promise about what it stands for, and an archive may say anything.
+fn check_name(target: &Target) -> Result<()> {
+    let digest = target.descriptor.digest.as_str();
+    match &target.name {
+        Some(name) if name.digest().is_some_and(|promised| promised.as_str() != digest) => {
+            Err(bad(format!("image {name} is not what its name says but {digest}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn bad_archive(error: &ReadError) -> Error {
     Error::BadArchive(error.to_string())
 }
 
 fn bad(text: impl Into<String>) -> Error {
     Error::BadContent(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_digest_must_be_true() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let check = |name: &str| {
+            let descriptor = Descriptor { digest: digest("a"), ..Descriptor::default() };
+            check_name(&Target { descriptor, name: Some(name.parse().unwrap()) }).is_ok()
+        };
+        assert!(check("alpine:1") && check(&format!("alpine@{}", digest("a"))));
+        assert!(!check(&format!("alpine@{}", digest("b"))));
+        assert!(!check(&format!("alpine:1@{}", digest("b"))));
+    }
 }

@@ -136,14 +136,12 @@ impl Engine {
                 error,
             )
         };
-        let name = upload_name(descriptor);
-        lease.uploading(&name, self.image_cache().turns().take(&name).await);
         let new = NewIngest {
-            name: name.clone(),
+            name: upload_name(descriptor),
             total: Some(descriptor.size),
             expected: Some(descriptor.digest.clone()),
         };
-        let written = lease.client().write_blob(new, bytes, labels.clone()).await;
+        let written = lease.write_blob(new, bytes, labels.clone()).await;
         if written.map_err(failed)? == Committed::AlreadyExists {
             let patch: BTreeMap<_, _> =
                 labels.into_iter().map(|(key, value)| (key, Some(value))).collect();
@@ -152,7 +150,6 @@ impl Engine {
                 .await
                 .map_err(failed)?;
         }
-        lease.uploaded(&name);
         Ok(())
     }
 

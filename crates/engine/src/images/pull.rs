@@ -205,7 +205,7 @@ impl Job<'_> {
     async fn fetch_image(&self, chosen: &Chosen) -> Result<Labels> {
         let descriptor = &chosen.manifest.config;
         let bytes = self.fetcher.read(descriptor).await?;
-        let config = Config::parse(&descriptor.digest, &bytes)?;
+        let config = Config::parse_new(&descriptor.digest, &bytes)?;
         self.check_platform(chosen, &config)?;
         let top = config.chain_ids.last().cloned();
         // A reference to a snapshot that is still to come does no harm, and saves a write later.

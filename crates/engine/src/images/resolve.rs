@@ -97,7 +97,11 @@ impl Engine {
 
     async fn find_by_reference(&self, typed: &str, reference: &ImageRef) -> Result<Option<Image>> {
         let full = reference.to_string();
-        if let Some(image) = self.image_named(&full).await? {
+        // Anybody can give any name to any image; one with a digest means only what it says.
+        let is_meant = |image: &Image| {
+            reference.digest().is_none_or(|digest| digest.as_str() == image.target.digest)
+        };
+        if let Some(image) = self.image_named(&full).await?.filter(is_meant) {
             return Ok(Some(image));
         }
         if let Some(digest) = reference.digest() {

@@ -13,10 +13,12 @@ use serde::Deserialize;
 use super::{Target, bad};
 use crate::images::Descriptor;
 use crate::images::documents::{Config, Index, Kind, MAX_DOCUMENT, Manifest};
+use crate::images::lease::WorkLease;
 use crate::images::pull::{index_labels, is_attestation, manifest_labels};
 use crate::images::resolve::Runnable;
 use crate::images::unpack::steps;
 use crate::{Engine, Error, Result};
+use containerd::leases::Resource;
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;
@@ -26,6 +28,7 @@ const MAX_DOCUMENTS: usize = 1000;
 /// Checks one image.
 pub(super) struct Checker<'a> {
     engine: &'a Engine,
+    lease: &'a WorkLease,
     platforms: &'a [Platform],
     whole: Vec<Runnable>,
     /// Something is complete, though nothing to run.
@@ -46,8 +49,8 @@ struct Own {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(engine: &'a Engine, platforms: &'a [Platform]) -> Self {
-        Self { engine, platforms, whole: Vec::new(), artifact: false, missing: None }
+    pub(super) fn new(engine: &'a Engine, lease: &'a WorkLease, platforms: &'a [Platform]) -> Self {
+        Self { engine, lease, platforms, whole: Vec::new(), artifact: false, missing: None }
     }
 
     /// The images in it that are complete. There is at least one, or something else that is complete.
@@ -98,6 +101,9 @@ impl<'a> Checker<'a> {
     async fn index(&mut self, descriptor: &Descriptor) -> Result<Vec<Descriptor>> {
         let Some(bytes) = self.document(descriptor).await? else { return Ok(Vec::new()) };
         let mut index = Index::parse(&descriptor.digest, &bytes)?;
+        // All of them by their places, also those that nobody wants now: the index may be here already, and what it has
+        // must stay.
+        self.label(&descriptor.digest, index_labels(&index)).await?;
         let wanted: Vec<String> = index
             .manifests
             .iter()
@@ -110,7 +116,6 @@ impl<'a> Checker<'a> {
                 || self.platforms.is_empty()
                 || subject.is_some_and(|subject| wanted.contains(subject))
         });
-        self.label(&descriptor.digest, index_labels(&index)).await?;
         Ok(index.manifests)
     }
 
@@ -131,7 +136,7 @@ impl<'a> Checker<'a> {
         let Some(bytes) = self.engine.read_document(&manifest.config.digest).await? else {
             return Err(bad(format!("config {} is too long", manifest.config.digest)));
         };
-        let config = Config::parse(&manifest.config.digest, &bytes)?;
+        let config = Config::parse_new(&manifest.config.digest, &bytes)?;
         steps(&manifest.layers, &config.diff_ids, &config.chain_ids)?;
         if self.is_wanted(Some(descriptor.platform.as_ref().unwrap_or(&config.platform))) {
             let (manifest, config) = (Arc::new(manifest), Arc::new(config));
@@ -171,9 +176,13 @@ impl<'a> Checker<'a> {
         Ok(Some(bytes))
     }
 
-    /// Whether a blob is in the store, with the size that is said.
+    /// Whether a blob is in the store, with the size that is said. From now on it is under the lease, whoever brought it.
     async fn is_here(&self, descriptor: &Descriptor) -> Result<bool> {
         let digest = &descriptor.digest;
+        // Before it is looked for: what is found then cannot be collected any more.
+        let resource = Resource { kind: "content".to_owned(), id: digest.clone() };
+        let added = self.engine.containerd().add_lease_resource(self.lease.id(), resource).await;
+        added.map_err(|error| self.engine.containerd_error(format!("protect {digest}"), error))?;
         match self.engine.containerd().blob(digest).await {
             Ok(blob) if blob.size == descriptor.size => Ok(true),
             Ok(blob) => {

@@ -120,10 +120,10 @@ impl<'a> Intake<'a> {
         // Names of our own: a client that sends slowly holds up nobody else who has the same blob.
         let name = format!("{}-{}", self.lease.id(), self.count);
         self.count += 1;
-        self.lease.uploading(&name, self.engine.image_cache().turns().take(&name).await);
+        let mut turn = self.lease.upload_turn(&name).await;
         let failed = |error| self.failed(&path, error);
         let new = NewIngest { name: name.clone(), total: Some(size), expected: expected.clone() };
-        let mut writer = match self.lease.client().open_ingest(new).await.map_err(failed)? {
+        let mut writer = match self.lease.open(new, &mut turn).await.map_err(failed)? {
             // Another namespace has it: nothing is to be written.
             Ingest::Open(writer) if writer.offset() == size => Upload::Known(Some(writer)),
             Ingest::Open(writer) => Upload::Open(writer),
