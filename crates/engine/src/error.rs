@@ -305,6 +305,9 @@ pub enum Error {
         /// `/web/alias`.
         alias: String,
     },
+    /// A container's own name is no link.
+    #[error("Conflict, cannot remove the default link name of the container")]
+    DefaultLinkName,
     /// A linked container is in other networks only; its id.
     #[error("container {0} not attached to default bridge network")]
     LinkNotOnBridge(String),
@@ -704,6 +707,7 @@ impl Error {
             | Self::JoinMissing { .. }
             | Self::LinkNotRunning { .. }
             | Self::LinkNotOnBridge(_)
+            | Self::DefaultLinkName
             | Self::CannotOverwrite(_)
             | Self::LogDriver { .. }
             | Self::NotPaused(_)

@@ -103,8 +103,7 @@ impl HostsStore {
         create_private_dir(&self.directory.join(id.as_str()))?;
         self.in_place.write(&path, content, HOSTS_MODE)?;
         if !names.is_empty() {
-            let text = go_json::to_string("further-names.json", names)?;
-            write_atomic(&self.names_path(id.as_str()), text.as_bytes(), META_MODE)?;
+            self.write_names(id, names)?;
         }
         Ok(path)
     }
@@ -161,6 +160,24 @@ impl HostsStore {
     pub fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
         self.change(id, |meta| name.clone_into(&mut meta.name))?
             .ok_or_else(|| StoreError::NoHostsEntry { id: id.to_string() })
+    }
+
+    /// Makes a container forget what it calls another one in a network.
+    ///
+    /// # Errors
+    /// Lock and I/O errors.
+    pub fn remove_link(&self, id: &ContainerId, network: &str, alias: &str) -> Result<()> {
+        let _lock = lock_directory(&self.directory, self.deadline)?;
+        let mut names = self.read_names(id.as_str())?;
+        let Some(links) = names.links.get_mut(network) else { return Ok(()) };
+        links.retain(|link| link.alias != alias);
+        self.write_names(id, &names)?;
+        self.regenerate()
+    }
+
+    fn write_names(&self, id: &ContainerId, names: &FurtherNames) -> Result<()> {
+        let text = go_json::to_string("further-names.json", names)?;
+        write_atomic(&self.names_path(id.as_str()), text.as_bytes(), META_MODE)
     }
 
     /// What a container has announced; `None` if nothing, or nothing that can be read. Takes no lock.
@@ -379,9 +396,12 @@ mod tests {
         assert_eq!(first(0), "10.4.0.2 db alias.nerdctld.invalid");
         assert_eq!(first(1), "10.4.0.2 db by-id by-alias alias.nerdctld.invalid");
 
+        store.remove_link(&id("two"), "bridge", "by-id").unwrap();
+        assert_eq!(first(1), "10.4.0.2 db by-alias alias.nerdctld.invalid");
+
         // A new address takes the place of the old one, and with the container its names go.
         store.acquire(&meta("one", "10.4.0.9/24")).unwrap();
-        assert_eq!(first(1), "10.4.0.9 db by-id by-alias alias.nerdctld.invalid");
+        assert_eq!(first(1), "10.4.0.9 db by-alias alias.nerdctld.invalid");
         assert!(!text(1).contains("10.4.0.2"), "{}", text(1));
         store.release(&id("one")).unwrap();
         assert_eq!(first(1), "# <nerdctl>");

@@ -316,6 +316,9 @@ fn docker_follows_nerdctl_at_once(rig: &Rig) -> Result<()> {
         for round in 0..10 {
             (|| {
                 host.nerdctl(&["start", &name])?;
+                if round == 0 {
+                    still_waits(&container).context("wait after start")?;
+                }
                 exec().context("exec after start")?;
                 host.nerdctl(&["pause", &name])?;
                 done("/unpause").context("after pause")?;
@@ -342,6 +345,16 @@ fn docker_follows_nerdctl_at_once(rig: &Rig) -> Result<()> {
         host.nerdctl(&["stop", &name])?;
         container.remove().context("removal after stop")
     })
+}
+
+/// A wait for the end of a container that runs has no answer yet.
+fn still_waits(container: &e2e::Container) -> Result<()> {
+    let api = container.api();
+    let mut answer = api.stream(&api.request("POST", &container.path("/wait")))?;
+    answer.patience(Duration::from_millis(300))?;
+    let read = std::io::Read::read(&mut answer, &mut [0; 64]);
+    ensure!(read.is_err(), "it has ended: {read:?}");
+    Ok(())
 }
 
 fn names_are_shared(rig: &Rig) -> Result<()> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(crate) const TESTS: &[Test] = tests![
     a_link_is_a_name_and_a_condition_of_the_start,
     a_linked_container_has_further_names,
+    a_link_is_removed_and_the_containers_stay,
     links_that_cannot_be_are_refused,
     // dockerd refuses with 500, or not before the start.
     odd_links_and_aliases_are_refused.ours_only(),
@@ -144,6 +145,26 @@ fn a_linked_container_has_further_names(rig: &Rig) -> Result<()> {
     ensure!(seen["Id"] == db.id.as_str(), "{}", seen["Id"]);
     web.remove()?;
     ensure!(names(&db)? == [format!("/{}", db.name)]);
+    Ok(())
+}
+
+fn a_link_is_removed_and_the_containers_stay(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let db = api.create(json!({"Cmd": SLEEP}))?;
+    let links = json!([format!("{}:one", db.name), format!("{}:two", db.name)]);
+    let web = api.create(json!({"Cmd": SLEEP, "HostConfig": {"Links": links}}))?;
+    let text = api.delete(&format!("/containers/{}?link=1", db.name))?.expect_error(500)?;
+    let words = "Conflict, cannot remove the default link name of the container";
+    ensure!(text == words, "{text}");
+    api.delete(&format!("/containers/{}/three?link=1", web.name))?.expect_error(404)?;
+    api.delete(&format!("/containers/{}/one?link=1", web.name))?.expect(204)?;
+    let left = web.inspect()?["HostConfig"]["Links"].clone();
+    ensure!(left == json!([format!("/{}:/{}/two", db.name, web.name)]), "{left}");
+    api.get(&format!("/containers/{}/one/json", web.name))?.expect_error(404)?;
+    db.start()?;
+    web.start()?;
+    ensure!(address_of(&web, "two")? == address(&db, "bridge")?);
+    ensure!(address_of(&web, "one").is_err(), "the removed link");
     Ok(())
 }
 

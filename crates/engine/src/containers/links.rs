@@ -3,6 +3,8 @@
 //! As in Docker 29 a link is a line in the hosts file and a condition of the start, and no environment variable (moby
 //! `daemon/container_operations_unix.go`).
 
+mod remove;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Wait for the end of a run, or of the container.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use super::{Phase, State};
@@ -39,7 +41,12 @@ impl Engine {
     /// # Errors
     /// As [`Engine::resolve_container`].
     pub async fn wait_container(&self, typed: &str, condition: WaitCondition) -> Result<Waiter> {
-        let states = self.resolve_entry(typed).await?.states.clone();
+        let entry = self.resolve_entry(typed).await?;
+        if condition == WaitCondition::NotRunning {
+            // One that nerdctl has just started may not be known to run.
+            self.up_to_date(Arc::clone(&entry.container), Phase::has_process).await;
+        }
+        let states = entry.states.clone();
         let at_first = states.borrow().clone();
         Ok(Waiter { states, condition, at_first })
     }

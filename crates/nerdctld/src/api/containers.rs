@@ -236,7 +236,8 @@ pub(in crate::api) async fn top(call: Call) -> Answer {
 /// `DELETE /containers/{id}`.
 pub(in crate::api) async fn remove(call: Call) -> Answer {
     if call.query.flag("link") {
-        return Err(engine::Error::unsupported("removing a link between containers").into());
+        call.engine.remove_link(call.parameter("id")).await?;
+        return Ok(Reply::no_content());
     }
     let options = RemoveOptions { force: call.query.flag("force"), volumes: call.query.flag("v") };
     call.engine.remove_container(call.parameter("id"), &options).await?;

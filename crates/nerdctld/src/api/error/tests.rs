@@ -223,6 +223,11 @@ fn contract() -> Vec<(Error, u16, &'static str)> {
             "Cannot link to a non running container: /db AS /web/al",
         ),
         (
+            Error::DefaultLinkName,
+            500,
+            "Conflict, cannot remove the default link name of the container",
+        ),
+        (
             Error::LinkNotOnBridge(text("0123")),
             500,
             "container 0123 not attached to default bridge network",
