@@ -171,7 +171,7 @@ impl Engine {
             self.containerd().server(),
             self.containerd().list_images(&[]),
             self.containerd().plugins(&filters),
-            self.version(),
+            Box::pin(self.version()),
         );
         let server = server.map_err(failed)?;
         self.system_cache().counted().learn_id(&server.uuid);

@@ -41,7 +41,7 @@ use engine::images::RegistrySettings;
 use names::Namespace;
 
 use crate::cli::Cli;
-use crate::managed;
+use crate::{managed, rootless};
 use file::File;
 pub(crate) use listen::{ListenAddress, TlsFiles, host_and_port};
 pub(crate) use mistake::{Mistake, Mistakes};
@@ -180,8 +180,7 @@ impl Config {
             read: &|path| std::fs::read_to_string(path),
             is_dir: &Path::is_dir,
             // Root in a user's namespaces has the user's folders (nerdctl `pkg/rootlessutil`).
-            root: rustix::process::geteuid().is_root()
-                && std::env::var_os(crate::rootless::STATE_DIR).is_none(),
+            root: rustix::process::geteuid().is_root() && !rootless::is_inside(),
         };
         Self::from(cli, &surroundings)
     }

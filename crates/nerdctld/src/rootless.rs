@@ -19,7 +19,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::config::{Config, ContainerdChoice};
 
 /// Where `RootlessKit` keeps its state; set for its child, and for what joins it.
-pub(crate) const STATE_DIR: &str = "ROOTLESSKIT_STATE_DIR";
+const STATE_DIR: &str = "ROOTLESSKIT_STATE_DIR";
 /// Below `XDG_RUNTIME_DIR`, as containerd-rootless.sh starts it.
 const USUAL_STATE_DIR: &str = "containerd-rootless";
 
@@ -79,6 +79,18 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) exists: &'a dyn Fn(&Path) -> bool,
     /// Somebody takes connections on this socket, and we may connect.
     pub(crate) answers: &'a dyn Fn(&Path) -> bool,
+}
+
+/// Whether we are root of a user's namespaces already (nerdctl `pkg/rootlessutil/rootlessutil_linux.go`).
+pub(crate) fn is_inside() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    std::env::var_os(STATE_DIR).is_some() && is_partial(&map)
+}
+
+/// Only the first user namespace maps every user to himself.
+fn is_partial(uid_map: &str) -> bool {
+    let numbers: Vec<&str> = uid_map.split_ascii_whitespace().collect();
+    !numbers.is_empty() && numbers != ["0", "0", "4294967295"]
 }
 
 /// Whose namespaces to enter; `None` where we are right already.
@@ -230,6 +242,13 @@ mod tests {
         let mut elsewhere = Machine::user(&[("/state/child_pid", "43")]);
         elsewhere.variables.push((STATE_DIR, "/state"));
         assert_eq!(elsewhere.wanted().unwrap().unwrap().pid, 43);
+    }
+
+    #[test]
+    fn a_users_namespace_is_known_by_its_map() {
+        assert!(is_partial("         0       1000          1\n         1     100000      65536\n"));
+        assert!(!is_partial("         0          0 4294967295\n"));
+        assert!(!is_partial(""));
     }
 
     #[test]

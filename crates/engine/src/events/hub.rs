@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
 
 use super::{Event, EventFilter};
 
 /// Events kept for `since` (moby `daemon/events/events.go`: 256).
 const HISTORY: usize = 256;
+
+/// How far apart two events are made at most that are told in the other order: less than a step of the clock.
+const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// Events a reader may lag behind before it is disconnected: bounded memory beats completeness.
 const LAG: usize = 1024;
@@ -37,15 +40,18 @@ impl Default for EventHub {
 
 impl EventHub {
     /// Tell everybody.
-    pub fn publish(&self, event: Event) {
+    pub fn publish(&self, mut event: Event) {
         tracing::debug!(
             kind = event.kind.as_str(),
             action = event.action,
             actor = event.actor,
             "event"
         );
-        let event = Arc::new(event);
         let mut shared = self.lock();
+        if let Some(last) = shared.history.back() {
+            event.at = in_order(last.at, event.at);
+        }
+        let event = Arc::new(event);
         if shared.history.len() == HISTORY {
             shared.history.pop_front();
         }
@@ -136,6 +142,16 @@ impl EventFilter {
             && self.actors.values().all(|wanted| any(wanted, |wanted| actor_matches(wanted, event)))
             && self.labels.iter().all(|label| label_matches(label, event))
     }
+}
+
+/// The time of an event that is told after another one: later, so that who sorts by time, or asks since the last one he
+/// saw, has them in order. A clock that was set back is believed.
+fn in_order(last: Timestamp, at: Timestamp) -> Timestamp {
+    let behind = last.duration_since(at);
+    if behind.is_negative() || behind > SAME_MOMENT {
+        return at;
+    }
+    last.checked_add(SignedDuration::from_nanos(1)).unwrap_or(at)
 }
 
 fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
@@ -259,6 +275,16 @@ mod tests {
         assert_eq!(seen, [("start".into(), 298), ("start".into(), 299), ("die".into(), 300)]);
         let mut all = hub.subscribe(EventFilter::default(), Timestamp::from_second(0).ok());
         assert_eq!(std::iter::from_fn(|| all.next_past()).count(), HISTORY);
+    }
+
+    #[test]
+    fn times_are_in_the_order_of_telling() {
+        let at = |nanos: i128| Timestamp::from_nanosecond(nanos).unwrap();
+        assert_eq!(in_order(at(100), at(200)), at(200));
+        assert_eq!(in_order(at(100), at(100)), at(101));
+        assert_eq!(in_order(at(100), at(50)), at(101));
+        let (before, after) = (at(5_000_000_000), at(2_000_000_000));
+        assert_eq!(in_order(before, after), after, "the clock was set back");
     }
 
     #[tokio::test]
