@@ -95,12 +95,24 @@ impl Credentials {
 pub struct PullRequest {
     /// With tag or digest.
     pub image: ImageRef,
-    /// The host's platform if not given.
-    pub platform: Option<Platform>,
+    /// Which of its platforms.
+    pub platforms: PullPlatforms,
     /// Anonymous if empty.
     pub credentials: Credentials,
     /// `X-Meta-*` headers of the client's request, to be sent to the registry.
     pub meta_headers: Vec<(String, String)>,
+}
+
+/// Which platforms of an image are pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PullPlatforms {
+    /// What runs best here.
+    #[default]
+    Host,
+    /// These; each must be there.
+    These(Vec<Platform>),
+    /// All that the image has, attestations included. Only what runs here is unpacked.
+    All,
 }
 
 /// What to push.

@@ -278,7 +278,7 @@ impl Http {
 fn redirect_target(request: &Request, response: &Response) -> Result<Option<Url>, Error> {
     let status = response.status.as_u16();
     let followed = match (request.method == Method::GET || request.method == Method::HEAD, status) {
-        (true, 301 | 302 | 303) => true,
+        (true, 301..=303) => true,
         // A form has a password in it, which is for the server that it was made for.
         (_, 307 | 308) => !request.payload.is_secret(),
         _ => false,

@@ -253,9 +253,8 @@ impl Repository {
     /// Lets the registry forget an upload; if it does not, that is its own affair.
     async fn give_up(&self, session: &Session) {
         let forget = self.upload_request(Method::DELETE, session.location.clone(), Payload::Empty);
-        match timeout(ASIDE, self.upload_step(forget)).await {
-            Ok(Err(error)) => tracing::debug!(%error, "the registry does not forget an upload"),
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Err(error)) = timeout(ASIDE, self.upload_step(forget)).await {
+            tracing::debug!(%error, "the registry does not forget an upload");
         }
     }
 

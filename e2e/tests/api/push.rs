@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use e2e::api::{encode, pull_messages};
 use e2e::cli::Docker;
+use e2e::forge::{Forge, INDEX, LAYER, digest, tar};
 use e2e::host::{LOGIN, LOGIN_REGISTRY, MIRROR};
 use e2e::runner::OrSkip as _;
 use e2e::{Api, Context as _, Result, Rig, Test, ensure, tests, unique};
@@ -15,6 +16,8 @@ pub(crate) const TESTS: &[Test] = tests![
     all_tags_of_a_repository,
     one_platform_stands_for_an_index,
     a_platform_that_is_asked_for,
+    // Docker's pull takes one platform.
+    all_platforms_go_with_their_attestations.ours_only(),
     a_push_needs_the_login,
     what_cannot_be_pushed,
     // Takes a blob out of containerd's store.
@@ -27,7 +30,7 @@ pub(crate) const TESTS: &[Test] = tests![
 /// One layer, one platform; other tests have it as well and leave it alone.
 const SMALL: &str = "busybox:latest";
 /// An index with a platform of which nothing is here.
-const INDEX: &str = "busybox:stable";
+const MANY: &str = "busybox:stable";
 
 /// A name at the registry without a login, which goes when this does.
 struct Name<'a> {
@@ -172,7 +175,7 @@ fn one_platform_stands_for_an_index(rig: &Rig) -> Result<()> {
     let host = rig.host()?;
     crate::needs_rig(host)?;
     let api = host.api();
-    let name = Name::of(&api, INDEX, repository("index"), "one")?;
+    let name = Name::of(&api, MANY, repository("index"), "one")?;
     let image = api.get_json(&format!("/images/{}/json", name.full()))?;
     let messages = name.push("")?;
     let aux = messages.iter().find(|message| !message["aux"]["originalIndex"].is_null());
@@ -191,7 +194,7 @@ fn a_platform_that_is_asked_for(rig: &Rig) -> Result<()> {
     let host = rig.host()?;
     crate::needs_rig(host)?;
     let api = host.api();
-    let name = Name::of(&api, INDEX, repository("platform"), "one")?;
+    let name = Name::of(&api, MANY, repository("platform"), "one")?;
     let platform = |architecture: &str| {
         format!(
             "platform={}",
@@ -208,6 +211,48 @@ fn a_platform_that_is_asked_for(rig: &Rig) -> Result<()> {
     let old = api.at("1.45");
     let path = format!("/images/{}/push?tag=one&platform=nonsense", name.repository);
     pull_messages(&old.post(&path)?.expect(200)?)?;
+    Ok(())
+}
+
+fn all_platforms_go_with_their_attestations(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    crate::needs_rig(host)?;
+    let api = host.api();
+    let forge = Forge::new(host, &unique("platforms"));
+    let mut entries = Vec::new();
+    for architecture in ["amd64", "arm64"] {
+        let tar = tar(architecture, b"content")?;
+        let layer = forge.blob(LAYER, &tar)?;
+        let mut entry = forge.image(architecture, &[layer], &[digest(&tar)])?;
+        entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        entries.push(entry);
+    }
+    let statement = forge.blob("application/vnd.in-toto+json", b"{}")?;
+    let mut attestation = forge.image("attestation", &[statement], &[])?;
+    attestation["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    attestation["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+    entries.push(attestation);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    let index = forge.document("one", INDEX, &index)?;
+    let source = forge.reference("one");
+    let query = format!("fromImage={}&platform=all", encode(&source));
+    pull_messages(&api.post(&format!("/images/create?{query}"))?.expect(200)?)?;
+    let name = Name::of(&api, &source, repository("all-platforms"), "one")?;
+    let messages = name.push("")?;
+    ensure!(outcome(&messages, "one")?.0 == index["digest"], "{messages:?}");
+    ensure!(!messages.iter().any(|message| !message["aux"]["originalIndex"].is_null()));
+    let there = name.at_registry()?;
+    ensure!(there["Platforms"].as_array().is_some_and(|all| all.len() == 3), "{there}");
+    api.delete(&format!("/images/{source}"))?.expect(200)?;
+    // Two that are named, which is not all of it: the one that runs here stands for the index.
+    let query =
+        format!("fromImage={}&platform=linux%2Famd64&platform=linux%2Farm64", encode(&source));
+    pull_messages(&api.post(&format!("/images/create?{query}"))?.expect(200)?)?;
+    let query =
+        format!("fromImage={}&platform=linux%2Famd64&platform=linux%2Fs390x", encode(&source));
+    let refused = api.post(&format!("/images/create?{query}"))?.expect_error(404)?;
+    ensure!(refused.contains("linux/s390x"), "{refused}");
+    api.delete(&format!("/images/{source}"))?.expect(200)?;
     Ok(())
 }
 
@@ -285,7 +330,7 @@ fn what_a_registry_has(rig: &Rig) -> Result<()> {
     let host = rig.host()?;
     crate::needs_rig(host)?;
     let api = host.api();
-    let index = api.get_json(&format!("/distribution/{MIRROR}/library/{INDEX}/json"))?;
+    let index = api.get_json(&format!("/distribution/{MIRROR}/library/{MANY}/json"))?;
     let kind = index["Descriptor"]["mediaType"].as_str().unwrap_or_default();
     ensure!(kind.contains("index") || kind.contains("list"), "{index}");
     let platforms = index["Platforms"].as_array().context("no Platforms")?;
@@ -332,7 +377,7 @@ fn the_cli_prints_the_digest(rig: &Rig) -> Result<()> {
     crate::needs_rig(host)?;
     let api = host.api();
     let docker = Docker::newest(host).or_skip()?;
-    let name = Name::of(&api, INDEX, repository("cli"), "one")?;
+    let name = Name::of(&api, MANY, repository("cli"), "one")?;
     let printed = docker.run(&["push", &name.full()])?.success()?;
     // Another test may have pushed the layer to another repository.
     ensure!(printed.contains(": Pushed") || printed.contains(": Mounted from "), "{printed}");

@@ -29,8 +29,6 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("container inspect plain 200.Config.OnBuild", OLD_DOCKERD),
     ("disk usage 200", NOT_BUILT),
     ("disk usage 501", NOT_BUILT),
-    ("distribution 200", NOT_BUILT),
-    ("distribution 501", NOT_BUILT),
     ("image prune nothing 200", NOT_BUILT),
     ("image prune nothing 501", NOT_BUILT),
     ("image inspect with manifests 200.Manifests", NOT_BUILT),

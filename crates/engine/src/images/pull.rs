@@ -7,6 +7,8 @@
 
 pub(super) mod layers;
 
+use std::collections::HashSet;
+
 use containerd::Labels;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
@@ -18,13 +20,15 @@ use super::lease::WorkLease;
 use super::progress::{self, Progress, Pull};
 use super::remote::{open_repository, remote_error};
 use super::unpack::snapshot_label;
-use super::{Descriptor, PullEvent, PullRequest};
+use super::{Descriptor, PullEvent, PullPlatforms, PullRequest};
 use crate::error::Class;
 use crate::events::{Event, EventType};
 use crate::{Engine, Error, Result};
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;
+/// Manifests of one image that are pulled at once.
+const MAX_MANIFESTS: usize = 256;
 
 impl Engine {
     /// Pulls an image; a name without tag and digest means all its tags. Dropping the answer cancels the pull.
@@ -118,11 +122,15 @@ struct Job<'a> {
     progress: &'a Progress,
 }
 
-/// The chosen manifest.
+/// A manifest to be fetched.
 struct Chosen {
     descriptor: Descriptor,
     manifest: Manifest,
     bytes: Vec<u8>,
+    /// The platform that was asked for.
+    wanted: Option<Platform>,
+    /// It may be run here.
+    unpack: bool,
 }
 
 impl Job<'_> {
@@ -131,17 +139,13 @@ impl Job<'_> {
         let name = image.to_string();
         let before = self.present_target(&name).await?;
         let target = self.resolve().await?;
-        let chosen = self.choose(&target).await?;
+        let mut todo = self.choose(&target).await?.into_iter();
+        let Some(first) = todo.next() else { return Err(no_match(&Platform::host())) };
         self.progress.tell(pulling_from(image)).await;
-        let labels = if chosen.manifest.is_image() {
-            self.fetch_image(&chosen).await?
-        } else {
-            self.fetch_artifact(&chosen.manifest).await?;
-            Labels::new()
-        };
-        self.fetcher
-            .store(&chosen.descriptor, &chosen.bytes, manifest_labels(&chosen.manifest))
-            .await?;
+        let labels = self.fetch(&first).await?;
+        for further in todo {
+            self.fetch(&further).await?;
+        }
         self.engine.put_image(&name, &target, Labels::new()).await?;
         self.publish(labels);
         let newer = before.as_deref() != Some(target.digest.as_str());
@@ -170,21 +174,85 @@ impl Job<'_> {
         })
     }
 
-    /// Follows indexes to the manifest of the platform, and stores them on the way.
-    async fn choose(&self, target: &Descriptor) -> Result<Chosen> {
-        let wanted = self.request.platform.clone().unwrap_or_else(Platform::host);
+    /// What is to be fetched: the manifests of all platforms that are wanted. Indexes are stored on the way.
+    async fn choose(&self, target: &Descriptor) -> Result<Vec<Chosen>> {
+        match &self.request.platforms {
+            PullPlatforms::Host => Ok(vec![self.choose_one(target, None).await?]),
+            PullPlatforms::These(platforms) => {
+                let mut all = Vec::<Chosen>::new();
+                for platform in platforms {
+                    let chosen = self.choose_one(target, Some(platform)).await?;
+                    if all.iter().all(|known| known.descriptor.digest != chosen.descriptor.digest) {
+                        all.push(chosen);
+                    }
+                }
+                Ok(all)
+            }
+            PullPlatforms::All => self.choose_all(target).await,
+        }
+    }
+
+    /// Every manifest below the target, what runs here first.
+    async fn choose_all(&self, target: &Descriptor) -> Result<Vec<Chosen>> {
+        let host = Platform::host();
+        let mut seen = HashSet::new();
+        let mut todo = vec![(target.clone(), 0)];
+        let mut all = Vec::new();
+        while let Some((descriptor, depth)) = todo.pop() {
+            if !seen.insert(descriptor.digest.clone()) {
+                continue;
+            }
+            if depth >= MAX_DEPTH || all.len() > MAX_MANIFESTS {
+                return Err(too_deep(target));
+            }
+            match Kind::of(&descriptor.media_type) {
+                Kind::Index => {
+                    let index = self.index(&descriptor).await?;
+                    todo.extend(index.manifests.into_iter().map(|entry| (entry, depth + 1)));
+                }
+                Kind::Manifest => {
+                    let rank = descriptor.platform.as_ref().map(|platform| host.rank(platform));
+                    let runs_here = !is_attestation(&descriptor) && rank != Some(None);
+                    let rank = rank.flatten().filter(|_| runs_here).unwrap_or(usize::MAX);
+                    all.push((rank, self.chosen(descriptor, None, runs_here).await?));
+                }
+                Kind::Schema1 => return Err(schema1(&self.request.image)),
+                Kind::Config | Kind::Layer | Kind::Other => {}
+            }
+        }
+        all.sort_by_key(|(rank, _)| *rank);
+        Ok(all.into_iter().map(|(_, chosen)| chosen).collect())
+    }
+
+    async fn index(&self, descriptor: &Descriptor) -> Result<Index> {
+        let bytes = self.fetcher.read(descriptor).await?;
+        let index = Index::parse(&descriptor.digest, &bytes)?;
+        self.fetcher.store(descriptor, &bytes, index_labels(&index)).await?;
+        Ok(index)
+    }
+
+    async fn chosen(
+        &self,
+        descriptor: Descriptor,
+        wanted: Option<&Platform>,
+        unpack: bool,
+    ) -> Result<Chosen> {
+        let bytes = self.fetcher.read(&descriptor).await?;
+        let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
+        Ok(Chosen { descriptor, manifest, bytes, wanted: wanted.cloned(), unpack })
+    }
+
+    /// Follows indexes to the manifest of a platform, of the host's without a wish.
+    async fn choose_one(&self, target: &Descriptor, asked: Option<&Platform>) -> Result<Chosen> {
+        let wanted = asked.cloned().unwrap_or_else(Platform::host);
         let mut descriptor = target.clone();
         for _ in 0..MAX_DEPTH {
             match Kind::of(&descriptor.media_type) {
                 Kind::Manifest => {
-                    let bytes = self.fetcher.read(&descriptor).await?;
-                    let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
-                    return Ok(Chosen { descriptor, manifest, bytes });
+                    return self.chosen(descriptor, asked, true).await;
                 }
                 Kind::Index => {
-                    let bytes = self.fetcher.read(&descriptor).await?;
-                    let index = Index::parse(&descriptor.digest, &bytes)?;
-                    self.fetcher.store(&descriptor, &bytes, index_labels(&index)).await?;
+                    let index = self.index(&descriptor).await?;
                     let best = best_manifest(&index, &wanted);
                     descriptor = best.cloned().ok_or_else(|| no_match(&wanted))?;
                 }
@@ -198,7 +266,20 @@ impl Job<'_> {
                 }
             }
         }
-        Err(Error::BadContent(format!("{} has indexes within indexes", target.digest)))
+        Err(too_deep(target))
+    }
+
+    /// Everything of one manifest, and the manifest itself last; answers with the labels in its config.
+    async fn fetch(&self, chosen: &Chosen) -> Result<Labels> {
+        let labels = if chosen.manifest.is_image() {
+            self.fetch_image(chosen).await?
+        } else {
+            self.fetch_artifact(&chosen.manifest).await?;
+            Labels::new()
+        };
+        let own = manifest_labels(&chosen.manifest);
+        self.fetcher.store(&chosen.descriptor, &chosen.bytes, own).await?;
+        Ok(labels)
     }
 
     /// Config and layers of something to run; answers with the labels in its config.
@@ -211,14 +292,14 @@ impl Job<'_> {
         // A reference to a snapshot that is still to come does no harm, and saves a write later.
         let label = top.map(|top| (snapshot_label(&self.engine.settings().snapshotter), top));
         self.fetcher.store(descriptor, &bytes, label.into_iter().collect()).await?;
-        layers::fetch_and_unpack(self, &chosen.manifest, &config).await?;
+        layers::fetch_and_unpack(self, &chosen.manifest, &config, chosen.unpack).await?;
         Ok(config.labels)
     }
 
     /// Only the config says what a manifest without an index is for. Who asked for a platform wants that; who did not gets
     /// what there is.
     fn check_platform(&self, chosen: &Chosen, config: &Config) -> Result<()> {
-        match &self.request.platform {
+        match &chosen.wanted {
             Some(wanted)
                 if chosen.descriptor.platform.is_none()
                     && wanted.rank(&config.platform).is_none() =>
@@ -296,6 +377,13 @@ pub(super) fn manifest_labels(manifest: &Manifest) -> Labels {
         .collect();
     labels.insert("containerd.io/gc.ref.content.config".to_owned(), manifest.config.digest.clone());
     labels
+}
+
+fn too_deep(target: &Descriptor) -> Error {
+    Error::BadContent(format!(
+        "{} has indexes within indexes, or too many manifests",
+        target.digest
+    ))
 }
 
 fn no_match(wanted: &Platform) -> Error {

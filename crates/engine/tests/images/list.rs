@@ -1,7 +1,7 @@
 //! Lists, inspects and look-ups.
 
 use engine::Error;
-use engine::images::{ImageFilter, PullRequest};
+use engine::images::{ImageFilter, PullPlatforms, PullRequest};
 
 use super::content::{Content, Layer, host};
 use super::rig::Rig;
@@ -133,9 +133,12 @@ async fn inspect_shows_one_platform() {
     );
 
     let size = rig.list().await[0].size;
-    rig.pull_request(PullRequest { platform: Some(s390x.clone()), ..rig.request("app:1") })
-        .await
-        .unwrap();
+    rig.pull_request(PullRequest {
+        platforms: PullPlatforms::These(vec![s390x.clone()]),
+        ..rig.request("app:1")
+    })
+    .await
+    .unwrap();
     assert_eq!(
         rig.engine.inspect_image(&name, Some(&s390x), false).await.unwrap().summary.labels["test"],
         "foreign"

@@ -2,7 +2,7 @@
 
 use engine::Error;
 use engine::events::EventFilter;
-use engine::images::{PullEvent, PullRequest, PullStatus};
+use engine::images::{PullEvent, PullPlatforms, PullRequest, PullStatus};
 
 use super::content::{Content, Layer, MANIFEST, host};
 use super::registry::Fault;
@@ -305,11 +305,15 @@ async fn what_cannot_be_pulled_is_told_first() {
     assert!(matches!(first(scratch).await, Error::ReservedImageName));
     // Who did not ask for a platform gets what there is; who did does not.
     rig.pull("app:bare").await.unwrap();
-    let asked =
-        PullRequest { platform: Some("linux/riscv64".parse().unwrap()), ..rig.request("app:bare") };
+    let asked = PullRequest {
+        platforms: PullPlatforms::These(vec!["linux/riscv64".parse().unwrap()]),
+        ..rig.request("app:bare")
+    };
     assert!(matches!(rig.pull_request(asked).await, Err(Error::NoMatchingManifest { .. })));
-    let asked =
-        PullRequest { platform: Some("linux/s390x".parse().unwrap()), ..rig.request("app:1") };
+    let asked = PullRequest {
+        platforms: PullPlatforms::These(vec!["linux/s390x".parse().unwrap()]),
+        ..rig.request("app:1")
+    };
     assert_eq!(done(&rig.pull_request(asked).await.unwrap()).0, index);
     rig.wait_until_clean().await;
 }

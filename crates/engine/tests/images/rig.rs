@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use containerd::Client;
-use engine::images::{Credentials, ImageFilter, ImageSummary, PullEvent, PullRequest, PullStatus};
+use engine::images::{
+    Credentials, ImageFilter, ImageSummary, PullEvent, PullPlatforms, PullRequest, PullStatus,
+};
 use engine::{Engine, Error, Settings};
 use tempfile::TempDir;
 
@@ -54,7 +56,7 @@ impl Rig {
     pub(crate) fn request(&self, name: &str) -> PullRequest {
         PullRequest {
             image: self.registry.name(name).parse().unwrap(),
-            platform: None,
+            platforms: PullPlatforms::Host,
             credentials: Credentials::default(),
             meta_headers: Vec::new(),
         }

@@ -106,6 +106,12 @@ pub(in crate::api) fn pull_platform(version: ApiVersion, query: &Query) -> &str 
     if version < v(32) { "" } else { query.text("platform") }
 }
 
+/// The same with all that are given; Docker's clients give one.
+pub(in crate::api) fn pull_platforms(version: ApiVersion, query: &Query) -> Vec<&str> {
+    let given = query.all("platform").filter(|platform| !platform.is_empty());
+    if version < v(32) { Vec::new() } else { given.collect() }
+}
+
 /// The platform to push; older clients sent one that meant nothing.
 pub(in crate::api) fn push_platform(version: ApiVersion, query: &Query) -> &str {
     if version < v(46) { "" } else { query.text("platform") }

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use docker_wire::progress::{ProgressDetail, ProgressMessage};
-use engine::images::{PullEvent, PullRequest, PullStatus};
+use engine::images::{PullEvent, PullPlatforms, PullRequest, PullStatus};
 use futures_util::StreamExt as _;
 use http::HeaderMap;
-use names::{Digest, ImageRef, Platform};
+use names::{Digest, ImageRef};
 
 use super::import::import;
 use crate::api::auth;
@@ -33,13 +33,21 @@ pub(in crate::api) async fn create(call: Call) -> Answer {
 fn pull_request(call: &Call) -> Result<PullRequest, ApiError> {
     let query = &call.query;
     let from = query.text("fromImage");
-    let platform = requests::pull_platform(call.version, query);
     Ok(PullRequest {
         image: reference(from, query.text("tag"))?,
-        platform: (!platform.is_empty()).then(|| parse::<Platform>(platform)).transpose()?,
+        platforms: pull_platforms(requests::pull_platforms(call.version, query))?,
         credentials: auth::from_header(call),
         meta_headers: meta_headers(&call.headers),
     })
+}
+
+/// Docker's clients send one. Several, or `all`, are for who talks to us.
+fn pull_platforms(given: Vec<&str>) -> Result<PullPlatforms, Refusal> {
+    match given[..] {
+        [] => Ok(PullPlatforms::Host),
+        ["all"] => Ok(PullPlatforms::All),
+        _ => given.into_iter().map(parse).collect::<Result<_, _>>().map(PullPlatforms::These),
+    }
 }
 
 /// Name and tag, which may be a digest. Without both it means all tags; old clients then leave a colon at the end.
@@ -147,6 +155,16 @@ mod tests {
             "invalid reference format: repository name (library/UPPER) must be lowercase"
         );
         assert_eq!(reference("nginx", "a b").unwrap_err().to_string(), "invalid tag format");
+    }
+
+    #[test]
+    fn platforms_of_a_pull() {
+        let platforms = |given: &[&str]| pull_platforms(given.to_vec());
+        let these = |text: &str| PullPlatforms::These(vec![text.parse().unwrap()]);
+        assert_eq!(platforms(&[]).unwrap(), PullPlatforms::Host);
+        assert_eq!(platforms(&["all"]).unwrap(), PullPlatforms::All);
+        assert_eq!(platforms(&["linux/s390x"]).unwrap(), these("linux/s390x"));
+        assert!(platforms(&["linux/s390x", "all"]).is_err());
     }
 
     #[test]
