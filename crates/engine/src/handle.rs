@@ -163,6 +163,7 @@ impl Engine {
         engine.supervisor().spawn(engine.clone().repair_after_load());
         engine.supervisor().spawn(engine.clone().sweep_execs());
         engine.supervisor().spawn(engine.clone().follow_images());
+        engine.supervisor().spawn(engine.clone().learn_id());
         engine.supervisor().spawn(engine.clone().watch_networks_and_volumes());
         Ok(engine)
     }

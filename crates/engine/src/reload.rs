@@ -10,10 +10,14 @@ use registry::Registry;
 
 use crate::events::{Event, EventType};
 use crate::handle::Settings;
+use crate::images::RegistrySettings;
 use crate::{Engine, Result, images};
 
 /// How long containerd is waited for, to learn the daemon's id.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// All blocks of addresses there are.
+const ALL_ADDRESSES: [&str; 2] = ["0.0.0.0/0", "::/0"];
 
 /// The part of [`Settings`] that [`Engine::reload`] replaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,20 +73,18 @@ impl Live {
 
 impl Engine {
     /// Replace what can change, and tell an event about it (moby `daemon/reload.go`).
-    pub async fn reload(&self, new: Changeable) {
+    ///
+    /// # Errors
+    /// Those of a start with these settings; nothing has changed then.
+    pub async fn reload(&self, new: Changeable) -> Result<()> {
         let settings = Settings {
             debug: new.debug,
             hosts_dirs: new.hosts_dirs.clone(),
             insecure_registry: new.insecure_registry,
             ..self.settings().clone()
         };
-        match images::registry_client(&settings) {
-            Ok(registry) => self.live().change(new, registry),
-            Err(error) => {
-                tracing::error!(%error, "how registries are reached stays as it was");
-                return;
-            }
-        }
+        let registry = images::registry_client(&settings)?;
+        self.live().change(new, registry);
         self.hub().publish(Event {
             kind: EventType::Daemon,
             action: "reload".to_owned(),
@@ -90,22 +92,30 @@ impl Engine {
             attributes: self.reload_attributes(),
             at: Timestamp::now(),
         });
+        Ok(())
+    }
+
+    /// What is told of registries, as it holds now: where none needs a certificate, that is written as all addresses.
+    pub(crate) fn registries_now(&self) -> RegistrySettings {
+        let mut registries = self.settings().registries.clone();
+        if self.live().now().insecure_registry {
+            registries.insecure.splice(0..0, ALL_ADDRESSES.map(str::to_owned));
+        }
+        registries
     }
 
     /// Keys of dockerd's configuration, as far as something here means the same.
     fn reload_attributes(&self) -> BTreeMap<String, String> {
         let now = self.live().now();
-        let registries = &self.settings().registries;
-        let every = now.insecure_registry.then_some(["0.0.0.0/0", "::/0"]).into_iter().flatten();
-        let insecure = every.map(str::to_owned).chain(registries.insecure.clone()).collect();
+        let registries = self.registries_now();
         [
             ("debug", now.debug.to_string()),
             ("default-runtime", "runc".to_owned()),
-            ("insecure-registries", list(insecure)),
+            ("insecure-registries", list(registries.insecure)),
             ("labels", "[]".to_owned()),
             ("live-restore", "true".to_owned()),
             ("name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
-            ("registry-mirrors", list(registries.mirrors.clone())),
+            ("registry-mirrors", list(registries.mirrors)),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use containerd::introspection::{Plugin, SNAPSHOTTER};
 
 use crate::containers::Phase;
+use crate::images::RegistrySettings;
 use crate::oci::CgroupManager;
 use crate::{Engine, Result};
 
@@ -102,6 +103,8 @@ pub struct Info {
     pub debug: bool,
     /// The program that becomes process 1 of containers with an init.
     pub init_program: Option<PathBuf>,
+    /// Mirrors, and registries that need no certificate, as it holds now.
+    pub registries: RegistrySettings,
 }
 
 /// Facts of the machine.
@@ -200,7 +203,7 @@ impl Engine {
     async fn host_part(&self) -> Info {
         let (settings, facts) = (self.settings().clone(), self.host().clone());
         let debug = self.live().now().debug;
-        let listeners = self.hub().readers();
+        let (listeners, registries) = (self.hub().readers(), self.registries_now());
         on_a_thread(move || {
             let host = machine::read(&facts);
             Info {
@@ -219,6 +222,7 @@ impl Engine {
                 rootless: facts.rootless,
                 debug,
                 init_program: facts.init.clone(),
+                registries,
                 ..Info::default()
             }
         })

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 /// nerdctld: the Docker Engine API for containerd.
-#[derive(clap::Parser, Debug, Default)]
+#[derive(clap::Parser, Clone, Debug, Default)]
 #[command(name = "nerdctld", version, about, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     /// Where to listen: unix:///path/to.sock, tcp://address:port, or fd:// for sockets that systemd opened. Repeatable.
@@ -62,7 +62,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) registry_mirror: Vec<String>,
 
-    /// A registry (host, host:port) or a block of addresses (10.0.0.0/8) that needs no certificate, nor TLS. Repeatable.
+    /// A registry (host, host:port) or a block of addresses (10.0.0.0/8) that needs no certificate, nor TLS. A block means
+    /// registries that are named by address; host names are not resolved. Repeatable.
     #[arg(long, value_name = "REGISTRY")]
     pub(crate) insecure_registry: Vec<String>,
 

@@ -25,12 +25,12 @@ const DEBUG: &str = "debug,hyper=info,h2=info,tower=info,tonic=info,rustls=info"
 pub(crate) struct Logging(reload::Handle<Targets, Registry>);
 
 impl Logging {
-    /// Log what this configuration asks for from now on.
+    /// Log what this filter lets through from now on.
     ///
     /// # Errors
-    /// `RUST_LOG` is no filter.
-    pub(crate) fn change(&self, config: &Config) -> anyhow::Result<()> {
-        self.0.reload(filter(config)?)?;
+    /// The log is not installed any more.
+    pub(crate) fn change(&self, filter: Targets) -> anyhow::Result<()> {
+        self.0.reload(filter)?;
         Ok(())
     }
 }
@@ -55,7 +55,11 @@ pub(crate) fn start(config: &Config) -> anyhow::Result<Logging> {
     Ok(Logging(handle))
 }
 
-fn filter(config: &Config) -> anyhow::Result<Targets> {
+/// What this configuration wants to be logged.
+///
+/// # Errors
+/// `RUST_LOG` is no filter.
+pub(crate) fn filter(config: &Config) -> anyhow::Result<Targets> {
     let directives =
         config.log_filter.as_deref().unwrap_or(if config.debug { DEBUG } else { "info" });
     directives.parse().map_err(|error| {

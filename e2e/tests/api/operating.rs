@@ -91,6 +91,7 @@ fn metrics_have_dockers_names(rig: &Rig) -> Result<()> {
             ] {
                 ensure!(info.contains(label), "{label}: {info}");
             }
+            ensure!(!info.contains("daemon_id=\"\""), "nobody asked /info: {info}");
             let docker = page(host, METRICS, "/containers/json")?;
             ensure!(
                 docker.lines().next().is_some_and(|line| line.contains(" 404")),
@@ -241,9 +242,20 @@ fn a_hangup_reads_the_configuration_again(rig: &Rig) -> Result<()> {
             until(Duration::from_secs(30), "an answer", || api.answers())?;
             let debug = || Ok::<_, e2e::Error>(api.get_json("/info")?["Debug"] == true);
             ensure!(!debug()?, "logs in detail already");
-            std::fs::write(&file, format!("debug = true\n{usual}"))?;
+            let changed = format!("debug = true\ninsecure_registry = true\n{usual}");
+            std::fs::write(&file, changed)?;
             daemon.signal(Signal::HUP)?;
             until(Duration::from_secs(20), "a detailed log", || debug().unwrap_or(false))?;
+            let told = reloaded(&api)?["Actor"]["Attributes"]["insecure-registries"].clone();
+            let info = api.get_json("/info")?;
+            let shown = &info["RegistryConfig"]["InsecureRegistryCIDRs"];
+            for block in ["0.0.0.0/0", "::/0"] {
+                ensure!(told.as_str().is_some_and(|told| told.contains(block)), "{told}");
+                ensure!(
+                    shown.as_array().is_some_and(|all| all.iter().any(|one| one == block)),
+                    "{shown}"
+                );
+            }
             // A mistake changes nothing, and is said.
             std::fs::write(&file, "debug = [")?;
             daemon.signal(Signal::HUP)?;

@@ -70,7 +70,6 @@ impl Engine {
         else {
             return;
         };
-        self.system_cache().counted().health_check(result.exit_code != 0);
         let after = check.judge(before, ran(now, result.start), result.exit_code == 0);
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
         let added = tokio::task::spawn_blocking(move || state_dir.add_probe(result)).await;

@@ -54,28 +54,53 @@ impl Expected {
     /// It has been told, or will never be; says whether it was ours.
     fn take(&self, name: &str, change: Change) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Their news will not come any more: what comes now is somebody else's.
+        waiting.retain(|(.., at)| now - *at <= PATIENCE);
         let at = waiting.iter().position(|(known, what, _)| known == name && *what == change);
         at.and_then(|at| waiting.remove(at)).is_some()
     }
 }
 
-impl Engine {
-    /// The record `name` is about to be changed by us; [`Self::changed`] follows.
-    pub(super) fn changing(&self, name: &str, change: Change) {
-        self.image_cache().expected().announce(name, change);
+/// A change of ours that is being made. Dropped before it is known how that went, it is as good as somebody else's: whoever
+/// gave it up tells nothing of it.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Changing<'a> {
+    expected: &'a Expected,
+    name: &'a str,
+    change: Change,
+    made: bool,
+}
+
+impl<'a> Changing<'a> {
+    fn begin(expected: &'a Expected, name: &'a str, change: Change) -> Self {
+        expected.announce(name, change);
+        Self { expected, name, change, made: false }
     }
 
-    /// How that went: containerd tells nothing of what failed.
-    pub(super) fn changed<T>(
-        &self,
-        name: &str,
-        change: Change,
+    /// How it went: containerd tells nothing of what failed.
+    pub(super) fn ended<T>(
+        mut self,
         outcome: Result<T, containerd::Error>,
     ) -> Result<T, containerd::Error> {
-        if outcome.is_err() {
-            self.image_cache().expected().take(name, change);
-        }
+        self.made = outcome.is_ok();
         outcome
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        if !self.made {
+            self.expected.take(self.name, self.change);
+        }
+    }
+}
+
+impl Engine {
+    /// The record `name` is about to be changed by us; [`Changing::ended`] follows.
+    pub(super) fn changing<'a>(&'a self, name: &'a str, change: Change) -> Changing<'a> {
+        Changing::begin(self.image_cache().expected(), name, change)
     }
 
     /// Tell what others do to images, for ever. What they did while containerd's events were not followed is not told.
@@ -251,5 +276,23 @@ mod tests {
             expected.announce(&number.to_string(), Change::Changed);
         }
         assert!(!expected.take("0", Change::Changed), "bounded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_told_in_time_is_not_ours_any_more() {
+        let expected = Expected::default();
+        expected.announce("a", Change::Made);
+        tokio::time::advance(PATIENCE + Duration::from_millis(1)).await;
+        assert!(!expected.take("a", Change::Made));
+    }
+
+    #[test]
+    fn a_change_that_was_given_up_is_not_expected() {
+        let expected = Expected::default();
+        let begin = || Changing::begin(&expected, "a", Change::Removed);
+        drop(begin());
+        assert!(!expected.take("a", Change::Removed));
+        assert!(begin().ended(Ok(())).is_ok());
+        assert!(expected.take("a", Change::Removed));
     }
 }

@@ -33,9 +33,8 @@ impl Engine {
                 labels: labels.clone(),
                 target: target.clone().into(),
             };
-            self.changing(name, Change::Made);
-            let made = self.containerd().create_image(new).await;
-            match self.changed(name, Change::Made, made) {
+            let making = self.changing(name, Change::Made);
+            match making.ended(self.containerd().create_image(new).await) {
                 Ok(_) => break,
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(failed(error)),
@@ -52,9 +51,8 @@ impl Engine {
             let mut patched = BTreeMap::from([(PARENT.to_owned(), None)]);
             patched.extend(labels.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
             let patch = ImagePatch { target: Some(target.clone().into()), labels: patched };
-            self.changing(name, Change::Changed);
-            let updated = self.containerd().update_image(name, patch).await;
-            match self.changed(name, Change::Changed, updated) {
+            let changing = self.changing(name, Change::Changed);
+            match changing.ended(self.containerd().update_image(name, patch).await) {
                 Ok(_) => break,
                 // Removed between the two calls.
                 Err(error) if error.is_not_found() => {}
@@ -81,9 +79,9 @@ impl Engine {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(failed(error)),
         }
-        self.changing(name, Change::Removed);
+        let removing = self.changing(name, Change::Removed);
         let removed = self.containerd().delete_image_of(name, &seen.target, sync).await;
-        let outcome = self.changed(name, Change::Removed, removed);
+        let outcome = removing.ended(removed);
         self.image_cache().changed();
         match outcome {
             Ok(()) => Ok(true),

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{HostInfo, machine};
 use crate::Engine;
@@ -24,7 +25,7 @@ pub struct Figures {
     pub subscribers: u64,
     /// Health checks done since the start.
     pub health_checks: u64,
-    /// Those that found a container not healthy.
+    /// Those that could not be run.
     pub failed_health_checks: u64,
     /// Snapshotter for new containers.
     pub snapshotter: String,
@@ -42,7 +43,8 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// A health check has ended.
+    /// A health check has ended. It has failed if it could not be run; what it found does not count (moby
+    /// `daemon/health.go`).
     pub(crate) fn health_check(&self, failed: bool) {
         self.health_checks.fetch_add(1, Ordering::Relaxed);
         self.failed_health_checks.fetch_add(u64::from(failed), Ordering::Relaxed);
@@ -54,7 +56,22 @@ impl Counted {
     }
 }
 
+/// Pause between tries to ask containerd for its id.
+const RETRY: Duration = Duration::from_secs(1);
+
 impl Engine {
+    /// Learn the daemon's id, as soon as containerd answers.
+    pub(crate) async fn learn_id(self) {
+        loop {
+            // Waits for containerd by itself for a while.
+            let connected = self.inventory().loaded().await.is_ok();
+            if connected && let Ok(server) = self.containerd().server().await {
+                return self.system_cache().counted().learn_id(&server.uuid);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// The numbers of this moment.
     #[must_use]
     pub fn figures(&self) -> Figures {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use super::buildkit;
 use crate::{Engine, inventory::Reach};
@@ -30,20 +32,42 @@ pub struct Neighbour {
     pub trouble: Option<String>,
 }
 
+/// What is wrong with the plugins, and with the helper.
+type Troubles = (Option<String>, Option<String>);
+
+/// The look at files that is under way. There is one at a time, because it keeps its thread for as long as the disk does not
+/// answer.
+#[derive(Debug, Default)]
+pub(super) struct Files(Mutex<Option<JoinHandle<Troubles>>>);
+
+impl Files {
+    /// What a look finds; whoever comes while one is under way waits for that one. `None` if it panicked.
+    async fn look(&self, look: impl FnOnce() -> Troubles + Send + 'static) -> Option<Troubles> {
+        let mut running = self.0.lock().await;
+        // Nobody has waited for its end: it is old.
+        if running.as_ref().is_some_and(JoinHandle::is_finished) {
+            *running = None;
+        }
+        let found = running.get_or_insert_with(|| tokio::task::spawn_blocking(look)).await;
+        *running = None;
+        found.ok()
+    }
+}
+
 impl Engine {
     /// All neighbours, the needed ones first.
     pub async fn neighbours(&self) -> Vec<Neighbour> {
         let settings = self.settings();
         let (plugins, helper) = (settings.cni_path.clone(), settings.helper.clone());
-        let files = tokio::task::spawn_blocking(move || (cni(&plugins), executable(&helper)));
+        let look = move || (cni(&plugins), executable(&helper));
         let (containerd, containers, files, buildkitd) = tokio::join!(
             self.ask_containerd(),
             self.containers_are_known(),
-            within(files),
+            within(self.system_cache().files().look(look)),
             self.ask_buildkitd(),
         );
         let (plugins, helper) = match files {
-            Some(Ok(found)) => found,
+            Some(Some(found)) => found,
             _ => (
                 Some("the disk does not answer".to_owned()),
                 Some("the disk does not answer".to_owned()),
@@ -127,6 +151,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_keeps_one_thread() {
+        let files = Files::default();
+        let (answer, disk) = std::sync::mpsc::channel::<()>();
+        let slow = move || {
+            let _ = disk.recv();
+            (Some("old".to_owned()), None)
+        };
+        let soon = Duration::from_millis(10);
+        assert!(tokio::time::timeout(soon, files.look(slow)).await.is_err());
+        let unused = || panic!("a second look was begun");
+        assert!(tokio::time::timeout(soon, files.look(unused)).await.is_err());
+        drop(answer);
+        while !files.0.lock().await.as_ref().is_some_and(JoinHandle::is_finished) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(files.look(|| (None, None)).await, Some((None, None)));
+    }
 
     #[test]
     fn missing_plugins_are_named() {

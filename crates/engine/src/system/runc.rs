@@ -4,6 +4,7 @@ use tokio::sync::OnceCell;
 
 use super::components::{Programs, output};
 use super::figures::Counted;
+use super::ready::Files;
 use crate::Engine;
 
 /// The first kernel that changes all mounts below one at once (mount_setattr(2)).
@@ -15,12 +16,18 @@ pub struct Cache {
     programs: Programs,
     recursive_read_only: OnceCell<bool>,
     counted: Counted,
+    files: Files,
 }
 
 impl Cache {
     /// What is counted along the way.
     pub(crate) fn counted(&self) -> &Counted {
         &self.counted
+    }
+
+    /// The look at the files that containers need.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The versions of programs.

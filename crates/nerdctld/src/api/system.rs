@@ -100,12 +100,12 @@ fn component(name: &str, version: &str, details: BTreeMap<String, String>) -> Co
 
 /// `GET /info`.
 pub(super) async fn info(call: Call) -> Answer {
-    let mut info = info_view(call.engine.info().await?, call.engine.settings(), &call.shown);
+    let mut info = info_view(call.engine.info().await?, &call.shown);
     responses::info(call.version, &mut info);
     Ok(Reply::json(&info))
 }
 
-fn info_view(found: engine::system::Info, settings: &engine::Settings, shown: &Shown) -> Info {
+fn info_view(found: engine::system::Info, shown: &Shown) -> Info {
     let proxies = &shown.proxies;
     let security_options = security_options(&found);
     let host = found.host;
@@ -150,7 +150,7 @@ fn info_view(found: engine::system::Info, settings: &engine::Settings, shown: &S
         os_type: "linux".to_owned(),
         architecture: host.machine,
         index_server_address: DOCKER_HUB.to_owned(),
-        registry_config: Some(registries(&settings.registries)),
+        registry_config: Some(registries(&found.registries)),
         n_cpu: host.cpus,
         mem_total: host.memory,
         docker_root_dir: found.data_root.display().to_string(),

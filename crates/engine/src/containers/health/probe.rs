@@ -47,7 +47,9 @@ impl Engine {
         limit: Duration,
     ) -> ProbeResult {
         let begun = Timestamp::now();
-        let (start, exit_code, output) = match self.run_probe(container, command, limit).await {
+        let outcome = self.run_probe(container, command, limit).await;
+        self.system_cache().counted().health_check(outcome.is_err());
+        let (start, exit_code, output) = match outcome {
             Ok((start, End::Code(code), output)) => (start, i64::from(code), output),
             Ok((start, End::TooLate, output)) => (start, NO_CODE, too_late(limit, &output)),
             Err(text) => (begun, NO_CODE, text),
