@@ -73,9 +73,9 @@ pub enum Aux {
     /// What was built.
     Build(BuildResult),
     /// Not what was asked for was pushed.
-    Instead(ManifestPushedInsteadOfIndex),
+    Instead(Box<ManifestPushedInsteadOfIndex>),
     /// What was to be pushed is not there.
-    Missing(ContentMissing),
+    Missing(Box<ContentMissing>),
 }
 
 /// The data of a push of one platform, because the others are not there (moby `api/types/auxprogress`).
@@ -181,14 +181,14 @@ impl ProgressMessage {
             original_index,
             selected_manifest,
         };
-        Self { aux: Some(Aux::Instead(instead)), ..Self::default() }
+        Self { aux: Some(Aux::Instead(Box::new(instead))), ..Self::default() }
     }
 
     /// What was to be pushed is not there.
     #[must_use]
     pub fn content_missing(desc: Descriptor) -> Self {
         let missing = ContentMissing { content_missing: true, desc };
-        Self { aux: Some(Aux::Missing(missing)), ..Self::default() }
+        Self { aux: Some(Aux::Missing(Box::new(missing))), ..Self::default() }
     }
 
     /// The image that was built.

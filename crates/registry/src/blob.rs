@@ -1,7 +1,9 @@
-//! Downloading a blob: from any offset, and on after a cut.
+//! Downloading a blob: from any offset, on after a cut, and in parts where one connection is slow.
 //!
 //! The bytes are not hashed here: who stores them (containerd) does that, and knows the running state after a resume. Size
 //! is checked: not a byte more than announced is ever handed out.
+
+pub(crate) mod ahead;
 
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use names::Digest;
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 use crate::error::{Answer, Interruption};
 use crate::http::Response;
 use crate::repository::Draft;
@@ -37,6 +40,12 @@ pub struct Blob {
     failed: u32,
     cuts: u32,
     pace: Pace,
+    /// What came over this connection, and how long it was waited for.
+    came: Pace,
+    /// The rest comes in parts.
+    ahead: Option<Ahead>,
+    /// The registry does not do parts.
+    whole_only: bool,
 }
 
 /// What came lately, and how long we waited for it; how long our caller takes does not count.
@@ -75,6 +84,9 @@ impl Repository {
             failed: 0,
             cuts: 0,
             pace: Pace::default(),
+            came: Pace::default(),
+            ahead: None,
+            whole_only: false,
         };
         if offset < size {
             blob.open().await?;
@@ -117,6 +129,18 @@ impl Blob {
     /// When the registry stays away or sends something else than the blob.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         while self.offset < self.size {
+            if let Some(ahead) = &mut self.ahead {
+                match ahead.take().await {
+                    Ok(part) => {
+                        self.offset += part.len() as u64;
+                        return Ok(Some(part));
+                    }
+                    Err(error) => {
+                        tracing::info!(digest = %self.digest, %error, "the download goes on in one piece");
+                        (self.ahead, self.whole_only) = (None, true);
+                    }
+                }
+            }
             let error = match self.try_chunk().await {
                 Ok(Some(chunk)) => {
                     self.failed = 0;
@@ -157,6 +181,8 @@ impl Blob {
             let source = Interruption::Slow(SLOWEST_TIME);
             return Err(Error::Interrupted { request: response.request.clone(), source });
         }
+        self.came.bytes += chunk.len() as u64;
+        self.came.waited += asked.elapsed();
         let skipped = self.skip.min(chunk.len() as u64);
         self.skip -= skipped;
         // At most the length of the chunk, which is a usize.
@@ -165,15 +191,24 @@ impl Blob {
             return Err(self.too_large());
         }
         self.offset += chunk.len() as u64;
+        self.go_ahead_if_slow();
         Ok((!chunk.is_empty()).then_some(chunk))
+    }
+
+    /// A connection that gives little while much is left is given up for several.
+    fn go_ahead_if_slow(&mut self) {
+        let (left, after) = (self.size - self.offset, self.repository.http().patience().alone);
+        if self.whole_only || !ahead::is_worth_it(left, self.came.bytes, self.came.waited, after) {
+            return;
+        }
+        tracing::info!(digest = %self.digest, offset = self.offset, "the download is slow and goes on in parts");
+        self.response = None;
+        self.ahead = Some(Ahead::new(&self.repository, &self.digest, self.offset, self.size));
     }
 
     async fn open(&mut self) -> Result<(), Error> {
         let what = format!("{}@{}", self.repository.image().repository(), self.digest);
-        let mut draft = Draft::get(format!("/blobs/{}", self.digest))
-            .header(ACCEPT, HeaderValue::from_static("application/octet-stream, */*"))
-            // A compressed transfer would make offsets meaningless.
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let mut draft = blob_draft(&self.digest);
         if self.offset > 0 {
             let range = format!("bytes={}-", self.offset);
             draft.headers.insert(
@@ -201,6 +236,7 @@ impl Blob {
         }
         self.skip = self.offset - start;
         self.pace = Pace::default();
+        self.came = Pace::default();
         self.response = Some(response);
         Ok(())
     }
@@ -211,6 +247,13 @@ impl Blob {
             limit: self.size,
         }
     }
+}
+
+fn blob_draft(digest: &Digest) -> Draft {
+    Draft::get(format!("/blobs/{digest}"))
+        .header(ACCEPT, HeaderValue::from_static("application/octet-stream, */*"))
+        // A compressed transfer would make offsets meaningless.
+        .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
 }
 
 /// `Content-Range: bytes 5-9/10` begins at 5.

@@ -58,6 +58,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 /// How registries are found and spoken to. The same for every image.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -87,6 +89,8 @@ pub struct Patience {
     pub answer: Duration,
     /// For the next bytes of an answer's body.
     pub stall: Duration,
+    /// Waiting for a large blob after which more connections are tried if it comes slowly.
+    pub alone: Duration,
     /// Attempts in all for one request that fails in a way that may pass: 408, 429, 5xx, a cut connection. At least one.
     pub attempts: u32,
     /// The pause after the first failed attempt; it doubles each time.
@@ -101,6 +105,7 @@ impl Default for Patience {
             connect: Duration::from_secs(15),
             answer: Duration::from_secs(60),
             stall: Duration::from_secs(60),
+            alone: Duration::from_secs(1),
             attempts: 5,
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(10),
@@ -112,6 +117,8 @@ impl Default for Patience {
 #[derive(Debug, Clone)]
 pub struct Registry {
     config: Arc<Config>,
+    /// For parts of blobs in memory.
+    places: Arc<Semaphore>,
 }
 
 impl Registry {
@@ -119,6 +126,7 @@ impl Registry {
     /// certificate store is seen by the next one.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config: Arc::new(config) }
+        let places = Arc::new(Semaphore::new(blob::ahead::PLACES));
+        Self { config: Arc::new(config), places }
     }
 }

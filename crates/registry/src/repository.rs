@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use names::ImageRef;
+use tokio::sync::Semaphore;
 
 use crate::endpoint::Endpoint;
 use crate::error::Answer;
@@ -54,6 +55,8 @@ struct Inner {
     http: Arc<Http>,
     endpoints: Vec<Endpoint>,
     headers: HeaderMap,
+    /// For parts of blobs in memory; the whole daemon's.
+    places: Arc<Semaphore>,
 }
 
 /// A request for any of the hosts.
@@ -109,7 +112,13 @@ impl Registry {
             .collect();
         let headers = client_headers(&access.headers);
         Ok(Repository {
-            inner: Arc::new(Inner { image: image.clone(), http: self.http(), endpoints, headers }),
+            inner: Arc::new(Inner {
+                image: image.clone(),
+                http: self.http(),
+                endpoints,
+                headers,
+                places: Arc::clone(&self.places),
+            }),
         })
     }
 
@@ -235,6 +244,10 @@ impl Repository {
 
     pub(crate) fn http(&self) -> &Arc<Http> {
         &self.inner.http
+    }
+
+    pub(crate) fn places(&self) -> &Arc<Semaphore> {
+        &self.inner.places
     }
 
     pub(crate) fn client_headers(&self) -> &HeaderMap {

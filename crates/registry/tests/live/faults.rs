@@ -234,3 +234,42 @@ async fn a_list_of_tags_has_pages_and_an_end() {
         Err(Error::Malformed { .. })
     ));
 }
+
+/// A download from a slow registry, and what was asked of that.
+async fn slow_download(knows_parts: bool) -> (Vec<u8>, Vec<u8>, Vec<String>) {
+    let body: Vec<u8> = (0..9_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let served = body.clone();
+    let server = Scripted::start(move |request| {
+        let is_part = request.header("range").is_some_and(|range| !range.ends_with('-'));
+        match (is_part, knows_parts) {
+            (false, _) => Reply::range(&served, request).slowly(),
+            (true, true) => Reply::range(&served, request),
+            (true, false) => Reply::new(200, served.clone()).slowly(),
+        }
+    });
+    let patience = Patience { alone: Duration::from_millis(10), ..patience() };
+    let registry = Registry::new(Config { patience, ..config() });
+    let repository = registry.repository(&server.image("app"), Access::default()).await.unwrap();
+    let blob = repository.blob(&digest(&body), body.len() as u64, 0).await.unwrap();
+    let got = read(blob).await.unwrap();
+    let ranges = server
+        .requests()
+        .iter()
+        .filter_map(|request| request.header("range").map(str::to_owned))
+        .collect();
+    (body, got, ranges)
+}
+
+#[tokio::test]
+async fn a_slow_download_goes_on_in_parts() {
+    let (body, got, ranges) = slow_download(true).await;
+    assert!(got == body);
+    assert!(ranges.len() > 10 && ranges.iter().all(|range| !range.ends_with('-')), "{ranges:?}");
+}
+
+#[tokio::test]
+async fn a_registry_without_parts_gives_all_in_one_piece() {
+    let (body, got, ranges) = slow_download(false).await;
+    assert!(got == body);
+    assert!(ranges.last().is_some_and(|range| range.ends_with('-')), "{ranges:?}");
+}

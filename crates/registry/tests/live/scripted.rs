@@ -24,6 +24,8 @@ enum Fate {
     Whole,
     /// The connection ends after so many bytes of it.
     CutAfter(usize),
+    /// It comes in small pieces with pauses.
+    Slowly,
     /// The connection ends without an answer.
     Silence,
     /// Nothing more comes after so many bytes of it, and the connection stays.
@@ -50,6 +52,12 @@ impl Reply {
         self
     }
 
+    /// At some megabytes a second.
+    pub(crate) fn slowly(mut self) -> Self {
+        self.fate = Fate::Slowly;
+        self
+    }
+
     /// No answer at all.
     pub(crate) fn none() -> Self {
         Self { fate: Fate::Silence, ..Self::default() }
@@ -58,14 +66,14 @@ impl Reply {
     /// The part of `whole` that a request asks for.
     pub(crate) fn range(whole: &[u8], request: &Message) -> Self {
         let start = request.header("range").and_then(|range| {
-            range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
+            let (start, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+            let last = end.parse().unwrap_or(whole.len() - 1);
+            Some((start.parse::<usize>().ok()?, last))
         });
         match start {
             None => Self::new(200, whole),
-            Some(start) => Self::new(206, &whole[start..]).header(
-                "content-range",
-                format!("bytes {start}-{}/{}", whole.len() - 1, whole.len()),
-            ),
+            Some((start, last)) => Self::new(206, &whole[start..=last])
+                .header("content-range", format!("bytes {start}-{last}/{}", whole.len())),
         }
     }
 }
@@ -169,11 +177,18 @@ fn answer(mut stream: &TcpStream, request: &Message, reply: &Reply) -> bool {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let sent = match reply.fate {
-        Fate::Whole | Fate::Silence => &reply.body[..],
+        Fate::Whole | Fate::Slowly | Fate::Silence => &reply.body[..],
         Fate::CutAfter(bytes) | Fate::StallAfter(bytes) => &reply.body[..bytes],
     };
     let body = if request.method() == "HEAD" { &[] } else { sent };
-    let written =
-        stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+    let written = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| {
+        if !matches!(reply.fate, Fate::Slowly) {
+            return stream.write_all(body);
+        }
+        body.chunks(16 * 1024).try_for_each(|piece| {
+            thread::sleep(std::time::Duration::from_millis(1));
+            stream.write_all(piece)
+        })
+    });
     written.is_ok() && !matches!(reply.fate, Fate::CutAfter(_))
 }

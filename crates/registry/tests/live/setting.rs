@@ -12,6 +12,7 @@ pub(crate) fn patience() -> Patience {
         connect: Duration::from_secs(10),
         answer: Duration::from_secs(10),
         stall: Duration::from_secs(10),
+        alone: Duration::from_secs(10),
         attempts: 3,
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(5),
