@@ -215,7 +215,6 @@ fn registries(settings: &RegistrySettings) -> RegistryServiceConfig {
         mirrors: settings.mirrors.clone(),
         secure: true,
         official: true,
-        ..IndexInfo::default()
     };
     let insecure =
         hosts.into_iter().map(|name| (name.clone(), IndexInfo { name, ..IndexInfo::default() }));
