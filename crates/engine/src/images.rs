@@ -3,6 +3,7 @@
 mod attestations;
 mod cache;
 pub(crate) mod changes;
+pub(crate) mod claims;
 mod distribution;
 mod documents;
 mod facts;
@@ -48,7 +49,7 @@ pub use distribution::{RemoteImage, RemotePlatform};
 pub use history::HistoryStep;
 pub use import::{Import, ImportEvent, ImportRequest};
 pub use labels::allowed_image_labels;
-pub use load::LoadedImage;
+pub use load::{Loaded, LoadedImage};
 pub use manifests::{ManifestKind, ManifestSummary};
 pub use progress::{Pull, PullEvent, PullStatus, Push, PushEvent, PushStatus, Transfer};
 pub use prune::{ImagePruneFilter, PrunedImages};

@@ -55,6 +55,8 @@ impl Engine {
         // Before the first look at containerd nobody knows which names are in use.
         self.inventory().loaded().await?;
         let image = self.image_for_create(&spec.image, spec.platform.as_ref()).await?;
+        // Until the inventory knows the container, which keeps the image from then on.
+        let _claim = self.claim_image(&image).await?;
         self.find_joined(&mut spec.confinement).await?;
         let effective = Effective::merge(&spec, &image.config)?;
         let files = self.image_files(&effective.user, &spec.confinement.groups, &image).await?;
@@ -69,10 +71,10 @@ impl Engine {
             Some(name) => self.make(&mut draft, &name, &files).await?,
             None => self.make_with_any_name(&mut draft, &files).await?,
         }
+        self.inventory().refresh(&draft.id).await;
         if let Some(views) = views {
             views.release().await;
         }
-        self.inventory().refresh(&draft.id).await;
         warnings.extend(draft.warnings(&Platform::host()));
         Ok(Created { warnings, id: draft.id })
     }

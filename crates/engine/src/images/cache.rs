@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ImageFacts;
+use super::claims::Claims;
 use super::documents::{Config, Index, Kind, Manifest};
 use super::foreign::Expected;
 use super::turns::Turns;
@@ -42,6 +43,7 @@ pub struct Cache {
     changes: AtomicU64,
     turns: Turns,
     expected: Expected,
+    claims: Claims,
     downloads: Semaphore,
     uploads: Semaphore,
 }
@@ -85,6 +87,7 @@ impl Default for Cache {
             changes: AtomicU64::new(0),
             turns: Turns::default(),
             expected: Expected::default(),
+            claims: Claims::default(),
             downloads: Semaphore::new(DOWNLOADS),
             uploads: Semaphore::new(UPLOADS),
         }
@@ -110,6 +113,11 @@ impl Cache {
     /// Who works on which blob or layer.
     pub(crate) fn turns(&self) -> &Turns {
         &self.turns
+    }
+
+    /// Images that containers are being made of.
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// A place among the downloads.

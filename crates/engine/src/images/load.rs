@@ -37,6 +37,9 @@ use crate::{Engine, Error, Result};
 use check::Checker;
 use intake::{Intake, Stored};
 
+/// Images of an archive, and names of them.
+const MAX_IMAGES: usize = 1000;
+
 /// An image that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedImage {
@@ -44,6 +47,15 @@ pub struct LoadedImage {
     pub name: Option<String>,
     /// Target digest.
     pub id: String,
+}
+
+/// What came of an archive. Of several images some may have their names already when it fails.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Those that are there now.
+    pub images: Vec<LoadedImage>,
+    /// Why there are not all.
+    pub failure: Option<Error>,
 }
 
 /// What the archive says to be an image.
@@ -57,25 +69,26 @@ impl Engine {
     /// Loads all images of an archive, compressed or not. With platforms, only those, which must be there. Dropping the
     /// future cancels it, and nothing stays.
     ///
-    /// # Errors
-    /// [`Error::BadArchive`], [`Error::BadContent`] for what is none, or is not what it says; [`Error::NoSuchPlatform`];
+    /// Failures: [`Error::BadArchive`], [`Error::BadContent`] for what is none, or is not what it says; [`Error::NoSuchPlatform`];
     /// [`Error::InvalidReference`] for a name that is none.
-    pub async fn load_images<S>(&self, body: S, platforms: &[Platform]) -> Result<Vec<LoadedImage>>
+    pub async fn load_images<S>(&self, body: S, platforms: &[Platform]) -> Loaded
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
-        let lease = WorkLease::begin(self, "load").await?;
-        match self.load_under(&lease, body, platforms).await {
-            Ok(loaded) => {
-                lease.finish().await;
-                Ok(loaded)
-            }
-            Err(error) => {
+        let lease = match WorkLease::begin(self, "load").await {
+            Ok(lease) => lease,
+            Err(error) => return Loaded { images: Vec::new(), failure: Some(error) },
+        };
+        let mut images = Vec::new();
+        let failure = self.load_under(&lease, body, platforms, &mut images).await.err();
+        match &failure {
+            None => lease.finish().await,
+            Some(error) => {
                 tracing::info!(error = error.message(), "images could not be loaded");
                 lease.abandon().await;
-                Err(error)
             }
         }
+        Loaded { images, failure }
     }
 
     async fn load_under<S>(
@@ -83,7 +96,8 @@ impl Engine {
         lease: &WorkLease,
         body: S,
         platforms: &[Platform],
-    ) -> Result<Vec<LoadedImage>>
+        loaded: &mut Vec<LoadedImage>,
+    ) -> Result<()>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
@@ -92,6 +106,9 @@ impl Engine {
             Some(_) => oci::targets(&stored)?,
             None => docker::targets(self, lease, &stored).await?,
         };
+        if targets.len() > MAX_IMAGES {
+            return Err(bad(format!("the archive has more than {MAX_IMAGES} images")));
+        }
         let mut checked = HashSet::new();
         for target in &targets {
             check_name(target)?;
@@ -100,11 +117,10 @@ impl Engine {
                 self.unpack_chosen(lease, whole, platforms).await?;
             }
         }
-        let mut loaded = Vec::new();
         for target in targets {
             loaded.push(self.name_loaded(target).await?);
         }
-        Ok(loaded)
+        Ok(())
     }
 
     /// All files of the archive into the store.

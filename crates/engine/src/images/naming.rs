@@ -12,6 +12,8 @@ use names::ImageRef;
 use crate::{Engine, Result};
 
 const DANGLING_PREFIX: &str = "moby-dangling@";
+/// What images without a name are kept by: dockerd's, and those of nerdctl's builds and imports.
+const NAMELESS_PREFIXES: [&str; 3] = [DANGLING_PREFIX, "overlayfs@", "<none>@"];
 
 /// The name that keeps an image that lost its name (moby `daemon/containerd/soft_delete.go`).
 pub(crate) fn dangling_name(digest: &str) -> String {
@@ -21,6 +23,13 @@ pub(crate) fn dangling_name(digest: &str) -> String {
 /// The record only keeps an image that lost its name.
 pub(crate) fn is_dangling(image: &Image) -> bool {
     image.name == dangling_name(&image.target.digest)
+}
+
+/// Docker's or nerdctl's name for an image without one: something, and the digest of what it stands for. Other names that
+/// people do not use are other programs'.
+pub(crate) fn is_nameless(image: &Image) -> bool {
+    let digest = image.target.digest.as_str();
+    NAMELESS_PREFIXES.iter().any(|prefix| image.name.strip_prefix(prefix) == Some(digest))
 }
 
 /// The reference that a record stands for, if it stands for one.
@@ -61,24 +70,16 @@ fn push_new(list: &mut Vec<String>, entry: String) {
 }
 
 impl Engine {
-    /// Before `name` is given to another image or taken away: keeps the image it stands for, if this is its only name.
-    pub(crate) async fn keep_without_name(&self, name: &str) -> Result<()> {
-        let failed = |error| self.containerd_error(format!("keep image {name}"), error);
-        let image = match self.containerd().get_image(name).await {
-            Ok(image) => image,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        };
-        let digest = &image.target.digest;
-        if self.image_records(digest).await?.len() > 1 {
-            return Ok(());
-        }
+    /// Before a record is given to another image or taken away: keeps the image that it stands for. Also where that has
+    /// other names: they may just be going as well.
+    pub(crate) async fn keep_without_name(&self, image: &Image) -> Result<()> {
         let labels = inherited_labels(&image.labels);
-        let new = NewImage { name: dangling_name(digest), labels, target: image.target.clone() };
+        let name = dangling_name(&image.target.digest);
+        let new = NewImage { name, labels, target: image.target.clone() };
         match self.containerd().create_image(new).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_already_exists() => Ok(()),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(self.containerd_error(format!("keep image {}", image.name), error)),
         }
     }
 
@@ -141,6 +142,16 @@ mod tests {
             assert_eq!(reference_of(&record(&name)).unwrap().familiar(), familiar, "{name}");
         }
         assert!(is_dangling(&record(&dangling_name(DIGEST))));
+        for (name, nameless) in [
+            (dangling_name(DIGEST), true),
+            (format!("overlayfs@{DIGEST}"), true),
+            (format!("<none>@{DIGEST}"), true),
+            (format!("<none>@sha256:{}", "b".repeat(64)), false),
+            (DIGEST.to_owned(), false),
+            ("what ctr was told".to_owned(), false),
+        ] {
+            assert_eq!(is_nameless(&record(&name)), nameless, "{name}");
+        }
     }
 
     #[test]

@@ -6,7 +6,10 @@
 //! | a container uses it | names that no container was made by, but never the last |
 //! | Kubernetes manages or has pinned it | nothing, whoever uses it |
 //!
-//! Without `all`, only images that have no name are looked at.
+//! Without `all`, only images that have no name are looked at. Records of other programs, whose names people cannot type,
+//! are no lack of a name.
+//!
+//! Who needs an image is looked up again, under its turn, just before it goes: a container may be made at any time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,7 +19,7 @@ use jiff::Timestamp;
 use super::cache::Listed;
 use super::facts::ImageFacts;
 use super::list::{Prepared, needs};
-use super::naming::{is_dangling, reference_of};
+use super::naming::{is_dangling, is_nameless, reference_of};
 use super::remove::{familiar, is_kubernetes};
 use super::shared::layers;
 use super::{ImageFilter, Removed};
@@ -66,20 +69,26 @@ impl Engine {
         let containers = self.inventory().loaded().await?;
         let doomed = doomed(&listed, filter, &containers, self.settings().manage_cri);
         let mut lines: Vec<Vec<Removed>> = Vec::new();
-        let last = doomed.iter().flat_map(|image| &image.records).count();
-        let mut count = 0;
         for image in &doomed {
             let mut removed = Vec::new();
             for record in &image.records {
-                count += 1;
-                // Waits for the garbage collector once, after the last name.
-                self.prune_image(record, count == last, &mut removed).await;
+                if let Err(error) = self.prune_image(record, &mut removed).await {
+                    let error = error.message();
+                    tracing::warn!(image = record.name, error, "an image could not be pruned");
+                }
             }
             lines.push(removed);
         }
         let mut pruned = PrunedImages::default();
-        if !doomed.is_empty() {
-            pruned.reclaimed = self.tell_gone(&doomed, &mut lines).await?;
+        if lines.iter().any(|removed| !removed.is_empty()) {
+            // What went is to be told even if nobody can say what that has freed.
+            match self.tell_gone(&doomed, &mut lines).await {
+                Ok(bytes) => pruned.reclaimed = bytes,
+                Err(error) => {
+                    let error = error.message();
+                    tracing::warn!(error, "what a prune of images has freed is not known");
+                }
+            }
         }
         pruned.removed = lines.into_iter().flatten().collect();
         self.hub().publish(Event {
@@ -92,28 +101,38 @@ impl Engine {
         Ok(pruned)
     }
 
-    /// One name. What cannot be removed stays, and the log says why.
-    async fn prune_image(&self, record: &Image, sync: bool, removed: &mut Vec<Removed>) {
+    /// One name, unless somebody needs it by now.
+    async fn prune_image(&self, record: &Image, removed: &mut Vec<Removed>) -> Result<()> {
         let _turn = self.image_turn(&record.target.digest).await;
-        match self.drop_image(record, sync).await {
-            Ok(true) => {
-                let name = match reference_of(record) {
-                    Some(_) => familiar(record),
-                    None => record.target.digest.clone(),
-                };
-                self.publish(record, "untag", &name);
-                removed.push(Removed::Untagged(name));
-            }
-            Ok(false) => {}
-            Err(error) => {
-                let error = error.message();
-                tracing::warn!(image = record.name, error, "an image could not be pruned");
-            }
+        if self.is_needed_now(record).await? || !self.drop_image(record, false).await? {
+            return Ok(());
         }
+        let name = match reference_of(record) {
+            Some(_) => familiar(record),
+            None => record.target.digest.clone(),
+        };
+        self.publish(record, "untag", &name);
+        removed.push(Removed::Untagged(name));
+        Ok(())
     }
 
-    /// Adds the digests that went with the names, and gives the bytes that went.
+    /// Whether a container was made since the images were looked at, or is being made, for which this record must stay.
+    async fn is_needed_now(&self, record: &Image) -> Result<bool> {
+        let digest = record.target.digest.as_str();
+        if self.image_cache().claims().has(digest) {
+            return Ok(true);
+        }
+        let all = self.image_records(digest).await?;
+        let names: Vec<&str> = all.iter().map(|record| record.name.as_str()).collect();
+        let containers = self.inventory().loaded().await?;
+        let mut going = vec![record];
+        spare_used(&mut going, all.len(), &users(&containers, digest, &names));
+        Ok(going.is_empty())
+    }
+
+    /// Adds the digests that went with the names, and gives the bytes that went. Waits for the garbage collector.
     async fn tell_gone(&self, doomed: &[Doomed<'_>], lines: &mut [Vec<Removed>]) -> Result<u64> {
+        self.collect_now().await?;
         let snapshots = self.containerd().snapshotter(&self.settings().snapshotter);
         let (blobs, snapshots) =
             tokio::join!(self.containerd().list_blobs(&[]), snapshots.list(&["kind==committed"]));
@@ -172,8 +191,7 @@ fn doomed<'a>(
     let doomed = images.into_iter().filter_map(|(digest, all)| {
         let facts = listed.facts.get(digest).map(AsRef::as_ref);
         let is_kept = !manage_cri && all.iter().any(|record| is_kubernetes(record));
-        let has_name = all.iter().any(|record| reference_of(record).is_some());
-        if is_kept || (has_name && !filter.all) {
+        if is_kept || !(filter.all || all.iter().all(|record| is_nameless(record))) {
             return None;
         }
         let mut going: Vec<&Image> = all
@@ -182,16 +200,17 @@ fn doomed<'a>(
             .filter(|record| facts.is_some_and(|facts| passes.passes(record, facts)))
             .collect();
         let names: Vec<&str> = all.iter().map(|record| record.name.as_str()).collect();
-        let users: Vec<&Container> = containers
-            .entries()
-            .map(|entry| entry.container.as_ref())
-            .filter(|container| needs(container, digest, &names))
-            .collect();
-        spare_used(&mut going, all.len(), &users);
+        spare_used(&mut going, all.len(), &users(containers, digest, &names));
         let whole = going.len() == all.len();
         (!going.is_empty()).then_some(Doomed { records: going, facts, whole })
     });
     doomed.collect()
+}
+
+/// The containers that need an image.
+fn users<'a>(containers: &'a Snapshot, digest: &str, names: &[&str]) -> Vec<&'a Container> {
+    let all = containers.entries().map(|entry| entry.container.as_ref());
+    all.filter(|container| needs(container, digest, names)).collect()
 }
 
 /// Takes the names back that containers were made by, and the last one of an image in use.

@@ -12,7 +12,7 @@ use containerd::images::{Image, ImagePatch, NewImage};
 use super::Descriptor;
 use super::foreign::Change;
 use super::make::PARENT;
-use super::naming::dangling_name;
+use super::naming::{dangling_name, is_dangling};
 use super::turns::Turn;
 use crate::{Engine, Result};
 
@@ -24,6 +24,22 @@ impl Engine {
         name: &str,
         target: &Descriptor,
         labels: Labels,
+    ) -> Result<()> {
+        let mut left = None;
+        let put = self.put_record(name, target, labels, &mut left).await;
+        if let Some(digest) = left {
+            self.settle(digest).await;
+        }
+        put
+    }
+
+    /// `left` gets the image that the name stood for; it is kept without a name, whatever comes of this.
+    async fn put_record(
+        &self,
+        name: &str,
+        target: &Descriptor,
+        labels: Labels,
+        left: &mut Option<String>,
     ) -> Result<()> {
         let failed = |error| self.containerd_error(format!("name image {name}"), error);
         let _turn = self.name_turn(name).await;
@@ -39,9 +55,12 @@ impl Engine {
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(failed(error)),
             }
+            let mut _keeping = None;
             match self.containerd().get_image(name).await {
                 Ok(known) if known.target.digest != target.digest => {
-                    self.keep_without_name(name).await?;
+                    _keeping = Some(self.keeping_turn(&known.target.digest).await);
+                    self.keep_without_name(&known).await?;
+                    *left = Some(known.target.digest);
                 }
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => continue,
@@ -91,6 +110,42 @@ impl Engine {
         }
     }
 
+    /// An image that lost a name, and was kept without one meanwhile: if it has another, it needs that no more.
+    async fn settle(&self, digest: String) {
+        let turns = self.image_cache().turns();
+        // Whoever moves a name may have the turn of its new image: two that swap names must not wait for each other.
+        if let Some(_turn) = turns.try_take(&image_turn_name(&digest)) {
+            return self.drop_needless(&digest).await;
+        }
+        let engine = self.clone();
+        self.supervisor().spawn_operation(async move {
+            let _turn = engine.image_turn(&digest).await;
+            engine.drop_needless(&digest).await;
+        });
+    }
+
+    /// With the image's turn, so that nobody takes its other names away at the same time.
+    async fn drop_needless(&self, digest: &str) {
+        let _keeping = self.keeping_turn(digest).await;
+        match self.image_records(digest).await {
+            Ok(records) if records.iter().any(|record| !is_dangling(record)) => {
+                self.has_name_now(digest).await;
+                self.image_cache().changed();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = error.message();
+                tracing::warn!(digest, error, "an image may be listed without a name, too");
+            }
+        }
+    }
+
+    /// Between keeping an image without a name and moving its name, nobody finds that record needless. The last turn that
+    /// is taken.
+    async fn keeping_turn(&self, digest: &str) -> Turn {
+        self.image_cache().turns().take(&format!("keep image {digest}")).await
+    }
+
     /// The record that kept an image without a name goes.
     async fn has_name_now(&self, digest: &str) {
         match self.containerd().delete_image(&dangling_name(digest), false).await {
@@ -108,6 +163,10 @@ impl Engine {
 
     /// Two of us that name and remove one image see each other's work.
     pub(crate) async fn image_turn(&self, digest: &str) -> Turn {
-        self.image_cache().turns().take(&format!("image {digest}")).await
+        self.image_cache().turns().take(&image_turn_name(digest)).await
     }
+}
+
+fn image_turn_name(digest: &str) -> String {
+    format!("image {digest}")
 }

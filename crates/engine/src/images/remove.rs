@@ -81,8 +81,8 @@ impl Engine {
         }
         self.check_kubernetes(removal, all.iter())?;
         // The container needs the content: only the name goes.
-        if all.len() == 1 {
-            self.keep_without_name(&found.record.name).await?;
+        if let [only] = all {
+            self.keep_without_name(only).await?;
         }
         let mut removed = Vec::new();
         self.untag_one(&found.record, false, &mut removed).await?;
@@ -118,6 +118,7 @@ impl Engine {
     async fn remove_all(&self, removal: &Removal<'_>, checks: Checks) -> Result<Vec<Removed>> {
         let all = removal.all;
         check_conflicts(all, removal.users, checks)?;
+        self.check_unclaimed(all)?;
         self.check_kubernetes(removal, all.iter())?;
         let mut removed = Vec::new();
         for (at, record) in all.iter().enumerate() {
@@ -143,7 +144,18 @@ impl Engine {
         let record = all.first().cloned().ok_or_else(|| Error::NoSuchImage(typed.to_owned()))?;
         let found = Found { selector, record, by_name: false };
         let removal = Removal { typed, found: &found, all, users: &users };
+        self.check_unclaimed(all)?;
         self.check_kubernetes(&removal, all.iter())
+    }
+
+    /// Refuses to take away what a container is just being made of. To be asked under the image's turn.
+    fn check_unclaimed(&self, all: &[Image]) -> Result<()> {
+        let mut digests = all.iter().map(|image| image.target.digest.as_str());
+        if !digests.any(|digest| self.image_cache().claims().has(digest)) {
+            return Ok(());
+        }
+        let reason = "image is being used by a container that is being created".to_owned();
+        Err(Error::ImageInUse { image: short_digest(all), force: "cannot be forced", reason })
     }
 
     /// Refuses to take away what the kubelet manages and uses, or has pinned.

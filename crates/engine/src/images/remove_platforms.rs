@@ -95,7 +95,7 @@ impl Engine {
     }
 
     /// Waits for containerd's garbage collector: it runs at the end of a lease.
-    async fn collect_now(&self) -> Result<()> {
+    pub(super) async fn collect_now(&self) -> Result<()> {
         WorkLease::begin(self, "remove").await?.abandon().await;
         Ok(())
     }

@@ -36,6 +36,18 @@ impl Turns {
         turn.held = Some(slot.lock_owned().await);
         turn
     }
+
+    /// Take the name if it is free.
+    pub(crate) fn try_take(&self, name: &str) -> Option<Turn> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(name.to_owned()).or_default())
+        };
+        let held = slot.try_lock_owned().ok();
+        // Without the lock it gives only the entry back that it may have made.
+        let turn = Turn { name: name.to_owned(), slots: Arc::clone(&self.slots), held };
+        turn.held.is_some().then_some(turn)
+    }
 }
 
 impl Drop for Turn {
@@ -62,6 +74,7 @@ mod tests {
         let _other_name = turns.take("b").await;
         let gave_up = tokio::time::timeout(Duration::from_millis(1), turns.take("a")).await;
         assert!(gave_up.is_err(), "it is taken");
+        assert!(turns.try_take("a").is_none() && turns.try_take("c").is_some());
         drop(first);
         drop(turns.take("a").await);
         assert_eq!(turns.slots.lock().unwrap().len(), 1, "only b is left");

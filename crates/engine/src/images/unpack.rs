@@ -13,6 +13,8 @@ use super::lease::WorkLease;
 use super::resolve::Runnable;
 use crate::{Engine, Error, Result, random};
 
+/// Layers of one image: no more can be mounted on each other (Linux `fs/overlayfs/params.c`).
+pub(crate) const MAX_LAYERS: usize = 500;
 /// Names tried for a layer that appears and vanishes under our hands.
 const TRIES: u32 = 3;
 /// Label of a snapshot being made: which layer it will be. The snapshotter knows by it that somebody was faster.
@@ -200,6 +202,10 @@ pub(crate) fn steps<'a>(
         );
         return Err(Error::BadContent(problem));
     }
+    if layers.len() > MAX_LAYERS {
+        let problem = format!("the image has {} layers, at most {MAX_LAYERS} work", layers.len());
+        return Err(Error::BadContent(problem));
+    }
     let parents = std::iter::once("").chain(chain_ids.iter().map(String::as_str));
     let steps = layers.iter().zip(diff_ids).zip(chain_ids).zip(parents);
     Ok(steps
@@ -248,5 +254,7 @@ mod tests {
     #[test]
     fn layers_and_diff_ids_must_be_as_many() {
         assert!(matches!(steps(&[Descriptor::default()], &[], &[]), Err(Error::BadContent(_))));
+        let (layers, ids) = (vec![Descriptor::default(); 501], vec![String::new(); 501]);
+        assert!(matches!(steps(&layers, &ids, &ids), Err(Error::BadContent(_))));
     }
 }

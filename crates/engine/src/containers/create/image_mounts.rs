@@ -8,6 +8,7 @@
 use containerd::Labels;
 
 use crate::containers::mounts::{ImageSource, MountPlan};
+use crate::images::claims::Claim;
 use crate::images::lease::WorkLease;
 use crate::oci::image_files;
 use crate::{Engine, Error, Result, random};
@@ -19,21 +20,24 @@ const REFERENCE: &str = "containerd.io/gc.ref.snapshot";
 #[derive(Debug)]
 pub(super) struct ImageViews {
     lease: WorkLease,
+    /// The images stay, too, until it is seen that they are in use.
+    claims: Vec<Claim>,
 }
 
 impl ImageViews {
     pub(super) async fn begin(engine: &Engine) -> Result<Self> {
-        Ok(Self { lease: WorkLease::begin(engine, "view").await? })
+        Ok(Self { lease: WorkLease::begin(engine, "view").await?, claims: Vec::new() })
     }
 
     /// A view of an image, or of one directory or file in it.
     pub(super) async fn add(
-        &self,
+        &mut self,
         engine: &Engine,
         typed: &str,
         subpath: &str,
     ) -> Result<ImageSource> {
         let image = engine.image_for_create(typed, None).await?;
+        self.claims.push(engine.claim_image(&image).await?);
         let snapshot = format!("nerdctld-image-{:032x}", u128::from_ne_bytes(random::bytes()?));
         let snapshotter = self.lease.client().snapshotter(&engine.settings().snapshotter);
         let doing = || format!("make a view of image {typed}");

@@ -2,20 +2,24 @@
 //! `image/tarexport`). It has no manifests; they are made here, as containerd makes them (containerd
 //! `core/images/archive/importer.go`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::marker::PhantomData;
 
 use containerd::leases::Resource;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::intake::{File, Stored};
 use super::oci::parsed;
-use super::{Target, bad};
+use super::{MAX_IMAGES, Target, bad};
 use crate::images::Descriptor;
 use crate::images::documents::Manifest;
 use crate::images::lease::WorkLease;
 use crate::images::make::{descriptor, document};
 use crate::images::pull::manifest_labels;
+use crate::images::unpack::MAX_LAYERS;
 use crate::{Engine, Error, Result};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -31,15 +35,52 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 struct Entry {
     #[serde(default, rename = "Config")]
     config: String,
-    #[serde(default, rename = "RepoTags", deserialize_with = "lenient")]
+    #[serde(default, rename = "RepoTags", deserialize_with = "at_most::<_, _, MAX_IMAGES>")]
     tags: Vec<String>,
-    #[serde(default, rename = "Layers", deserialize_with = "lenient")]
+    #[serde(default, rename = "Layers", deserialize_with = "at_most::<_, _, MAX_LAYERS>")]
     layers: Vec<String>,
 }
 
-/// Go's nil slices are `null` in JSON.
-fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+/// All of them.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Entries {
+    #[serde(deserialize_with = "at_most::<_, _, MAX_IMAGES>")]
+    images: Vec<Entry>,
+}
+
+/// A list that is refused while it is read, before it takes much memory. Go's nil slices are `null` in JSON.
+fn at_most<'de, D, T, const MOST: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    deserializer.deserialize_any(AtMost::<T, MOST>(PhantomData))
+}
+
+struct AtMost<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for AtMost<T, MOST> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST}")
+    }
+
+    fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(entry) = entries.next_element()? {
+            if list.len() == MOST {
+                return Err(A::Error::custom(format!("more than {MOST} entries in a list")));
+            }
+            list.push(entry);
+        }
+        Ok(list)
+    }
 }
 
 /// The images that `manifest.json` names, each name once.
@@ -51,10 +92,10 @@ pub(super) async fn targets(
     let Some(manifest) = &stored.manifest else {
         return Err(bad("unrecognized image format"));
     };
-    let entries: Vec<Entry> = serde_json::from_slice(manifest)
+    let entries: Entries = serde_json::from_slice(manifest)
         .map_err(|error| bad(format!("untar manifest \"manifest.json\": {error}")))?;
     let mut targets = Vec::new();
-    for entry in entries {
+    for entry in entries.images {
         // Names that are none are known before anything is made.
         let names: Result<Vec<_>> = entry.tags.iter().map(|tag| parsed(tag)).collect();
         let descriptor = make_manifest(engine, lease, stored, &entry).await?;
@@ -115,8 +156,9 @@ async fn compressed_forms(
     files: impl Iterator<Item = &File>,
 ) -> Result<HashMap<String, Descriptor>> {
     let plain = files.filter(|file| media_type("", &file.start).is_ok_and(|kind| kind == LAYER));
+    let digests: BTreeSet<&str> = plain.map(|file| file.digest.as_str()).collect();
     let filters: Vec<String> =
-        plain.map(|file| containerd::filter::label(UNCOMPRESSED, &file.digest)).collect();
+        digests.iter().map(|digest| containerd::filter::label(UNCOMPRESSED, digest)).collect();
     if filters.is_empty() {
         return Ok(HashMap::new());
     }
@@ -178,6 +220,19 @@ fn media_type(path: &str, start: &[u8]) -> Result<&'static str> {
 mod tests {
     use super::*;
     use crate::images::documents::Kind;
+
+    #[test]
+    fn lists_are_bounded_while_they_are_read() {
+        let read = |text: &str| serde_json::from_str::<Entries>(text).map(|read| read.images.len());
+        assert_eq!(read(r#"[{"RepoTags":null,"Layers":["a"]},{}]"#).unwrap(), 2);
+        let layers =
+            |count: usize| format!(r#"[{{"Layers":["a"{}]}}]"#, r#","a""#.repeat(count - 1));
+        assert_eq!(read(&layers(MAX_LAYERS)).unwrap(), 1);
+        for long in [layers(MAX_LAYERS + 1), format!("[{{}}{}]", ",{}".repeat(MAX_IMAGES))] {
+            assert!(read(&long).unwrap_err().to_string().starts_with("more than"));
+        }
+        assert!(read("7").is_err());
+    }
 
     #[test]
     fn layers_are_told_by_their_start() {

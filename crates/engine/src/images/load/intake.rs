@@ -17,6 +17,9 @@ use crate::{Engine, Error, Result};
 /// Bytes by which compression is told.
 const START: usize = 6;
 
+/// Links from one to the next that are followed, as by the kernel.
+const MAX_LINKS: usize = 40;
+
 /// A file that is in the store.
 #[derive(Clone, Debug, Default)]
 pub(super) struct File {
@@ -46,7 +49,7 @@ impl Stored {
     pub(super) fn file(&self, path: &str) -> Option<&File> {
         let mut path = path;
         // A link may lead to a link, but not for ever.
-        for _ in 0..=self.links.len() {
+        for _ in 0..=MAX_LINKS {
             match (self.files.get(path), self.links.get(path)) {
                 (Some(file), _) => return Some(file),
                 (None, Some(target)) => path = target,

@@ -18,6 +18,11 @@ const PIECE: usize = 256 * 1024;
 /// Entries of an archive: each costs containerd some work, and no image has that many layers.
 const MAX_ENTRIES: usize = 20_000;
 
+/// Bytes of one path, as for the kernel.
+const MAX_PATH: usize = 4096;
+/// Bytes of all paths: they are kept until the end, and layers have short ones.
+const MAX_PATHS: usize = 8 << 20;
+
 /// What comes out of the archive. A [`Member::File`] is followed by its pieces and its end.
 #[derive(Debug)]
 pub(super) enum Member {
@@ -43,10 +48,12 @@ pub(super) fn read(
     members: &mpsc::Sender<Member>,
 ) -> Result<(), ReadError> {
     let mut archive = TarReader::new(decompressed(source).map_err(ReadError::Io)?);
-    let mut count = 0;
+    let (mut count, mut paths) = (0, 0);
     while let Some(entry) = archive.next()? {
         count += 1;
-        if count > MAX_ENTRIES {
+        paths += entry.name.len() + entry.link.len();
+        let longest = entry.name.len().max(entry.link.len());
+        if count > MAX_ENTRIES || longest > MAX_PATH || paths > MAX_PATHS {
             return Err(ReadError::TooLong);
         }
         let Some(path) = clean(&entry.name, "") else { continue };
@@ -201,6 +208,33 @@ mod tests {
             "sha256:e3",
         ];
         assert_eq!(lines, expected);
+    }
+
+    /// An archive of a link with a path of so many bytes, so many times.
+    fn with_paths(length: usize, times: usize) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for number in 0..times {
+            let path = format!("{number:0>length$}");
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(EntryType::Link);
+            header.set_size(0);
+            builder.append_link(&mut header, path, "x").unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn paths_are_bounded_each_and_all() {
+        let outcome = |length, times| {
+            let (sender, receiver) = mpsc::channel(MAX_ENTRIES);
+            let outcome = read(&with_paths(length, times)[..], &sender);
+            drop(receiver);
+            outcome
+        };
+        outcome(MAX_PATH, 1).unwrap();
+        for (length, times) in [(MAX_PATH + 1, 1), (MAX_PATH, MAX_PATHS / MAX_PATH + 1)] {
+            assert!(matches!(outcome(length, times), Err(ReadError::TooLong)), "{length} {times}");
+        }
     }
 
     #[test]

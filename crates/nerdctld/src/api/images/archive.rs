@@ -32,10 +32,9 @@ async fn save(call: &Call, names: &[String]) -> Answer {
 pub(in crate::api) async fn load(call: Call) -> Answer {
     let platforms = platforms(&call)?;
     let body = call.body.clone().into_stream();
-    let messages = match Box::pin(call.engine.load_images(body, &platforms)).await {
-        Ok(loaded) => loaded.into_iter().map(loaded_message).collect(),
-        Err(error) => vec![ProgressMessage::failure(error.message(), 0)],
-    };
+    let loaded = Box::pin(call.engine.load_images(body, &platforms)).await;
+    let mut messages: Vec<_> = loaded.images.into_iter().map(loaded_message).collect();
+    messages.extend(loaded.failure.map(|error| ProgressMessage::failure(error.message(), 0)));
     Ok(Reply::progress(&messages))
 }
 
