@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// `AsyncRead + AsyncWrite + Send`, boxed once. Shutting down the writing side leaves the reading side open.
+///
+/// A peer may close only its sending side. Whoever reads on behind that end waits for an error that says that the peer is
+/// gone altogether, if what is boxed can know; else the end comes again.
 pub struct Duplex {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     writer: Box<dyn AsyncWrite + Send + Unpin>,

@@ -11,6 +11,10 @@
 //! still take the connection, the end of input is kept from hyper ([`socket`]): clients without stdin send their request
 //! and close that side at once.
 //!
+//! *A client that still sends* when its connection is over must read our last bytes all the same. Closing a socket with
+//! unread bytes makes TCP reset it, and a reset may overtake what was sent before; so only our side is closed first, and
+//! what comes is thrown away for a moment ([`LINGER`]).
+//!
 //! *HTTP/2*: a client that opens with the HTTP/2 preface is told `HTTP_1_1_REQUIRED` in HTTP/2's own terms. No Docker
 //! client does that but BuildKit's direct gRPC, which is not served yet.
 
@@ -20,6 +24,7 @@ pub(crate) mod websocket;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +37,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::reply::ReplyBody;
@@ -47,10 +52,41 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// build in `X-Registry-Config`, or filters with hundreds of ids.
 const LONGEST_HEAD: usize = 256 * 1024;
 
+/// All the time that a client has which gets one answer only.
+const BRIEF: Duration = Duration::from_secs(15);
+
+/// How long a client may go on sending after our last byte (Go `net/http`, `rstAvoidanceDelay`).
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What is thrown away in one go.
+const DISCARDED: usize = 16 * 1024;
+
+/// How a client is received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Welcome {
+    /// A client of the Docker API, for as long as it likes.
+    #[default]
+    Client,
+    /// There are too many: it gets one answer, to a ping or a refusal.
+    Crowded,
+    /// It reads metrics and may be anybody: it gets one answer.
+    Reader,
+}
+
+impl Welcome {
+    /// After one answer, or this time, the connection is closed.
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Client => None,
+            Self::Crowded | Self::Reader => Some(BRIEF),
+        }
+    }
+}
+
 /// What an answer may do with the connection it belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct Handle {
-    crowded: bool,
+    welcome: Welcome,
     may_be_taken: AtomicBool,
     hijack: Mutex<Option<Hijack>>,
 }
@@ -58,7 +94,7 @@ pub(crate) struct Handle {
 impl Handle {
     /// Too many connections: only pings are answered.
     pub(crate) fn crowded(&self) -> bool {
-        self.crowded
+        self.welcome == Welcome::Crowded
     }
 
     /// Whether the answer that is being made may ask for the connection.
@@ -82,13 +118,17 @@ enum Ended {
 }
 
 /// Serve `stream` until it is closed. `respond` answers one request; `stop` ends idle connections and streams.
-pub(crate) async fn serve<S, F, Fut>(stream: S, crowded: bool, stop: CancellationToken, respond: F)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+pub(crate) async fn serve<S, F, Fut>(
+    stream: S,
+    welcome: Welcome,
+    stop: CancellationToken,
+    respond: F,
+) where
+    S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static,
     F: Fn(Request<Incoming>, Arc<Handle>) -> Fut,
     Fut: Future<Output = Response<ReplyBody>> + Send + 'static,
 {
-    let handle = Arc::new(Handle { crowded, ..Handle::default() });
+    let handle = Arc::new(Handle { welcome, ..Handle::default() });
     let stream = Socket::new(stream, Arc::clone(&handle));
     let service = service_fn(|request| {
         let response = respond(request, Arc::clone(&handle));
@@ -97,12 +137,14 @@ where
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
+        .keep_alive(welcome.limit().is_none())
         .max_header_size(LONGEST_HEAD)
         // Go's canonical names (Api-Version, Ostype): they are case-insensitive, but people compare transcripts.
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
 
     let mut stopping = std::pin::pin!(stop.cancelled());
+    let mut overdue = welcome.limit().map(|limit| Box::pin(tokio::time::sleep(limit)));
     let mut told = false;
     let ended = poll_fn(|context| {
         if !told && stopping.as_mut().poll(context).is_ready() {
@@ -114,6 +156,9 @@ where
         if let Some(hijack) = handle.take_hijack() {
             return Poll::Ready(Ended::Hijacked(hijack));
         }
+        if overdue.as_mut().is_some_and(|time| time.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Ended::Closed(Ok(())));
+        }
         polled.map(Ended::Closed)
     })
     .await;
@@ -121,11 +166,18 @@ where
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().into_inner();
     match ended {
-        Ended::Closed(outcome) => close(stream, &parts.read_buf, outcome).await,
+        Ended::Closed(outcome) => {
+            let mut stream = stream;
+            refuse_http2(&mut stream, &parts.read_buf, outcome).await;
+            close(stream, &stop).await;
+        }
         Ended::Hijacked(hijack) => {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = hijack.run(stream, parts.read_buf) => {}
+            let ran = tokio::select! {
+                () = stop.cancelled() => None,
+                stream = hijack.run(stream, parts.read_buf) => stream,
+            };
+            if let Some(stream) = ran {
+                close(stream, &stop).await;
             }
         }
     }
@@ -145,7 +197,11 @@ fn begun(mut answering: Answering) -> Answering {
     }
 }
 
-async fn close<S: AsyncWrite + Unpin>(mut stream: S, unread: &Bytes, outcome: hyper::Result<()>) {
+async fn refuse_http2<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    unread: &Bytes,
+    outcome: hyper::Result<()>,
+) {
     if let Err(error) = &outcome {
         // A client's doing in almost every case: it vanished, was slow, or does not speak HTTP.
         tracing::debug!(error = %error, "a connection ended early");
@@ -153,7 +209,17 @@ async fn close<S: AsyncWrite + Unpin>(mut stream: S, unread: &Bytes, outcome: hy
             let _ = stream.write_all(&http2_refusal()).await;
         }
     }
+}
+
+/// Close our side, then the rest once the client has closed its own, or has had time to read.
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, stop: &CancellationToken) {
     let _ = stream.shutdown().await;
+    let mut buffer = vec![0; DISCARDED];
+    let discarded = async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = tokio::time::timeout(LINGER, discarded) => {}
+    }
 }
 
 /// An empty SETTINGS frame, as HTTP/2 requires first, and GOAWAY with `HTTP_1_1_REQUIRED` (RFC 9113, sections 4.1, 6.5, 6.8).

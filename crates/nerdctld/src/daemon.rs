@@ -171,16 +171,16 @@ impl Server {
                 &listener.name,
                 &self.connections,
                 &self.stop,
-                move |accepted, entered| {
+                move |visit| {
                     let (api, stop) = (api.clone(), self.stop.clone());
                     async move {
                         let respond = move |request, handle: Arc<connection::Handle>| {
                             api.clone().respond(request, handle)
                         };
-                        if let Some(stream) = accepted.open().await {
-                            connection::serve(stream, entered.crowded(), stop, respond).await;
+                        if let Some((stream, entered)) = visit.enter().await {
+                            connection::serve(stream, entered.welcome(), stop, respond).await;
+                            drop(entered);
                         }
-                        drop(entered);
                     }
                 },
             )

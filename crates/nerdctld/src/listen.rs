@@ -2,10 +2,11 @@
 //!
 //! There is no small limit on connections: ten thousand idle streams (events, logs, waits) are normal, so the soft limit
 //! of open files is raised to the hard one at start. When three quarters of it are connections, further ones are
-//! *crowded*: they are accepted and closed after one answer, `_ping` and `/version` as always and 503 for everything else.
-//! So the descriptors that the daemon needs for its own work remain, and a health check always gets through. When the
+//! *crowded*: they are accepted and closed after one answer, `_ping` and `/version` as always and 503 for everything else;
+//! with TLS they are closed at once. So the descriptors that the daemon needs for its own work remain, and a health check always gets through. When the
 //! descriptors are gone all the same, accepting pauses and goes on; the loop never ends by itself.
 
+mod door;
 pub(crate) mod inherited;
 mod stream;
 mod tcp;
@@ -28,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ListenAddress};
-pub(crate) use stream::{Accepted, Stream};
+use crate::connection::Welcome;
+pub(crate) use door::Visit;
+use door::{Accepted, Handshake, Place, Strangers};
+pub(crate) use stream::Stream;
 
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -105,12 +109,23 @@ pub(crate) enum ListenError {
 pub(crate) enum Socket {
     /// Of this machine.
     Unix(UnixListener),
-    /// Of the network.
-    Tcp {
+    /// Of the network, in the clear.
+    Tcp(TcpListener),
+    /// Of the network, encrypted.
+    Tls {
         /// The socket.
         listener: TcpListener,
-        /// How its connections are encrypted, if they are.
-        tls: Option<TlsAcceptor>,
+        /// How clients and we agree.
+        acceptor: TlsAcceptor,
+        /// Those who are about to.
+        strangers: Strangers,
+    },
+    /// For metrics, to anybody.
+    Metrics {
+        /// The socket.
+        listener: TcpListener,
+        /// All of its connections.
+        readers: Strangers,
     },
 }
 
@@ -119,15 +134,22 @@ impl Socket {
         match self {
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Open(Stream::Unix(stream)))
+                Ok(Accepted::Client(Stream::Unix(stream)))
             }
-            Self::Tcp { listener, tls } => {
-                let (stream, peer) = listener.accept().await?;
-                tcp::prepare(&stream);
-                Ok(match tls {
-                    None => Accepted::Open(Stream::Tcp(stream)),
-                    Some(acceptor) => Accepted::Handshake(acceptor.clone(), stream, peer),
-                })
+            Self::Tcp(listener) => {
+                let (stream, _) = tcp::accept(listener).await?;
+                Ok(Accepted::Client(Stream::Tcp(stream)))
+            }
+            Self::Tls { listener, acceptor, strangers } => {
+                let place = strangers.place().await;
+                let (stream, peer) = tcp::accept(listener).await?;
+                let acceptor = acceptor.clone();
+                Ok(Accepted::Handshake(Handshake { acceptor, stream, peer, place }))
+            }
+            Self::Metrics { listener, readers } => {
+                let place = readers.place().await;
+                let (stream, _) = tcp::accept(listener).await?;
+                Ok(Accepted::Reader(Stream::Tcp(stream), place))
             }
         }
     }
@@ -166,7 +188,14 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
                 if config.tls.as_ref().is_none_or(|files| files.clients.is_none()) {
                     tracing::warn!(%address, "whoever can connect to this address is root on this host");
                 }
-                listeners.push(tcp::bind(*address, tls.clone())?);
+                listeners.push(tcp::bind(*address, |listener| match &tls {
+                    None => Socket::Tcp(listener),
+                    Some(acceptor) => Socket::Tls {
+                        listener,
+                        acceptor: acceptor.clone(),
+                        strangers: Strangers::new(),
+                    },
+                })?);
             }
             ListenAddress::Inherited(number) => listeners.extend(inherited.take(*number)?),
         }
@@ -179,7 +208,8 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
 /// # Errors
 /// [`ListenError::Tcp`].
 pub(crate) fn open_metrics(config: &Config) -> Result<Option<Listener>, ListenError> {
-    config.metrics.map(|address| tcp::bind(address, None)).transpose()
+    let socket = |listener| Socket::Metrics { listener, readers: Strangers::new() };
+    config.metrics.map(|address| tcp::bind(address, socket)).transpose()
 }
 
 /// Raise the soft limit of open files to the hard one; returns what holds then.
@@ -197,7 +227,7 @@ pub(crate) fn raise_open_files() -> u64 {
     }
 }
 
-/// How many connections there are, and who is told when there are none.
+/// How many connections the Docker API's clients have, and who is told when there are none.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections(Arc<Counted>);
 
@@ -225,7 +255,13 @@ impl Connections {
     /// Count one more until the guard goes.
     fn enter(&self) -> Entered {
         let before = self.0.open.fetch_add(1, Ordering::Relaxed);
-        Entered { connections: self.clone(), crowded: before >= self.0.limit }
+        let welcome = if before >= self.0.limit { Welcome::Crowded } else { Welcome::Client };
+        Entered { connections: Some(self.clone()), welcome, _place: None }
+    }
+
+    /// One more would be one too many.
+    fn are_crowded(&self) -> bool {
+        self.open() >= self.0.limit
     }
 
     /// Open ones.
@@ -248,21 +284,29 @@ impl Connections {
 /// One open connection.
 #[derive(Debug)]
 pub(crate) struct Entered {
-    connections: Connections,
-    crowded: bool,
+    /// Where it is counted, if it is.
+    connections: Option<Connections>,
+    welcome: Welcome,
+    _place: Option<Place>,
 }
 
 impl Entered {
-    /// There are too many: only a ping is answered.
-    pub(crate) fn crowded(&self) -> bool {
-        self.crowded
+    /// A reader of metrics.
+    fn reader(place: Place) -> Self {
+        Self { connections: None, welcome: Welcome::Reader, _place: Some(place) }
+    }
+
+    /// How it is to be served.
+    pub(crate) fn welcome(&self) -> Welcome {
+        self.welcome
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        if self.connections.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.connections.0.changed.notify_one();
+        let Some(Connections(counted)) = &self.connections else { return };
+        if counted.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            counted.changed.notify_one();
         }
     }
 }
@@ -277,7 +321,7 @@ pub(crate) async fn accept<F, Fut>(
     stop: &CancellationToken,
     serve: F,
 ) where
-    F: Fn(Accepted, Entered) -> Fut,
+    F: Fn(Visit) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -288,7 +332,7 @@ pub(crate) async fn accept<F, Fut>(
         match accepted {
             // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
             Ok(accepted) => {
-                connections.0.tracker.spawn(serve(accepted, connections.enter()));
+                connections.0.tracker.spawn(serve(Visit::new(accepted, connections)));
             }
             // The client left between connect and accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -308,13 +352,13 @@ mod tests {
     fn connections_beyond_three_quarters_of_the_files_are_crowded() {
         let connections = Connections::new(8);
         let entered: Vec<_> = (0..6).map(|_| connections.enter()).collect();
-        assert!(entered.iter().all(|one| !one.crowded()));
+        assert!(entered.iter().all(|one| one.welcome() == Welcome::Client));
         let late = connections.enter();
-        assert!(late.crowded());
+        assert_eq!(late.welcome(), Welcome::Crowded);
         drop(entered);
         drop(late);
         assert_eq!(connections.open(), 0);
-        assert!(!connections.enter().crowded());
+        assert_eq!(connections.enter().welcome(), Welcome::Client);
     }
 
     #[tokio::test]

@@ -1,16 +1,25 @@
 //! A connection that a handler has taken for itself.
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{HeaderMap, HeaderName};
 use io_monitor::Duplex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::Interval;
 use tracing::Instrument as _;
 
 use super::websocket::Handshake;
+
+/// How often a client that has closed its sending side is looked after: nothing wakes who waits for the other side.
+const LOOKS: Duration = Duration::from_secs(10);
 
 type Run = Box<dyn FnOnce(Duplex) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -76,7 +85,8 @@ impl fmt::Debug for Hijack {
 }
 
 impl Hijack {
-    /// `run` gets both directions; when it returns the connection closes.
+    /// `run` gets both directions; when it returns the connection closes. Behind the end of input there is one thing more
+    /// to read: an error, once the client is gone altogether.
     pub(crate) fn new<F, Fut>(head: HijackHead, run: F) -> Self
     where
         F: FnOnce(Duplex) -> Fut + Send + 'static,
@@ -119,10 +129,11 @@ impl Hijack {
         (self.head, self.run)
     }
 
-    /// Write the head and run. `early` is what the client sent right behind its request.
-    pub(super) async fn run<S>(self, mut stream: S, early: Bytes)
+    /// Write the head and run. `early` is what the client sent right behind its request. Returns the connection to be
+    /// closed, if there still is one.
+    pub(super) async fn run<S>(self, mut stream: S, early: Bytes) -> Option<S>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static,
     {
         // Flushed before anything else: the client starts its container only when it has seen the head.
         let head = format!("{}{}\r\n", self.head.text(), self.headers);
@@ -132,9 +143,12 @@ impl Hijack {
         };
         if let Err(error) = written.await {
             tracing::debug!(%error, "the client left before its stream began");
-            return;
+            return None;
         }
-        (self.run)(Duplex::new(Rewound { early, stream })).await;
+        let (back, mut returned) = oneshot::channel();
+        (self.run)(Duplex::new(Taken { early, stream: Lent::new(stream, back), ended: None }))
+            .await;
+        returned.try_recv().ok()
     }
 }
 
@@ -147,53 +161,123 @@ fn title_case(name: &HeaderName) -> String {
     name.as_str().split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
-/// A stream that first gives back what was already read from it.
-struct Rewound<S> {
-    early: Bytes,
-    stream: S,
+/// A stream that comes back when its borrower drops it.
+struct Lent<S> {
+    stream: Option<S>,
+    back: Option<oneshot::Sender<S>>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S> Lent<S> {
+    fn new(stream: S, back: oneshot::Sender<S>) -> Self {
+        Self { stream: Some(stream), back: Some(back) }
+    }
+
+    /// There always is one until the drop.
+    fn get(&mut self) -> io::Result<&mut S> {
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S> Drop for Lent<S> {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(back)) = (self.stream.take(), self.back.take()) {
+            // Nobody wants it back where the daemon stops.
+            let _ = back.send(stream);
+        }
+    }
+}
+
+/// A connection as its taker sees it: first what was already read from it, then the rest, then whether anybody is there.
+struct Taken<S> {
+    early: Bytes,
+    stream: Lent<S>,
+    /// The end of input has been read; when to look for the client.
+    ended: Option<Interval>,
+}
+
+impl<S: AsyncRead + AsFd + Unpin> AsyncRead for Taken<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         if self.early.has_remaining() {
             let count = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(count));
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let Self { stream, ended, .. } = &mut *self;
+        let stream = stream.get()?;
+        if let Some(looks) = ended {
+            loop {
+                ready!(looks.poll_tick(cx));
+                if is_gone(stream) {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+            }
+        }
+        let before = buf.filled().len();
+        let outcome = ready!(Pin::new(stream).poll_read(cx, buf));
+        if outcome.is_err() || buf.filled().len() == before {
+            *ended = Some(tokio::time::interval(LOOKS));
+        }
+        Poll::Ready(outcome)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+/// The client has closed both directions, or its machine has said that it knows no such connection.
+fn is_gone(stream: &impl AsFd) -> bool {
+    // Hang-ups and errors are told without being asked for.
+    let mut looked = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut looked, Some(&at_once)).is_ok()
+        && looked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.stream.get()?).poll_write(cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.stream.get()?).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.stream.get()?).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.stream.get()?).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_has_closed_its_side_only_is_there() {
+        let (client, ours) = UnixStream::pair().unwrap();
+        assert!(!is_gone(&ours));
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(!is_gone(&ours));
+        drop(client);
+        assert!(is_gone(&ours));
     }
 }

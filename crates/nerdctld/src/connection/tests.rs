@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::*;
 
+/// More than a socket takes at once.
+const UNREAD: usize = 1 << 20;
 const RAW: &str = "application/vnd.docker.raw-stream";
 
+/// `/unread` talks without ever reading, `/until-gone` says when nobody is there any more.
 /// `/hijack` echoes raw bytes until the client closes its side, then says goodbye; anything else answers its path.
 /// Below `/slow`, after a while in which the connection may be taken.
 async fn respond(request: Request<Incoming>, handle: Arc<Handle>) -> Response<ReplyBody> {
@@ -22,6 +25,23 @@ async fn respond(request: Request<Incoming>, handle: Arc<Handle>) -> Response<Re
     }
     if request.uri().path() == "/hang" {
         let _dropped = DropFlag;
+        std::future::pending::<()>().await;
+    }
+    let head = HijackHead::Plain { content_type: RAW };
+    if request.uri().path() == "/unread" {
+        handle.hijack(Hijack::new(head, |mut stream| async move {
+            stream.write_all(&[b'x'; UNREAD]).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }));
+        std::future::pending::<()>().await;
+    } else if request.uri().path() == "/until-gone" {
+        handle.hijack(Hijack::new(head, |mut stream| async move {
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+            stream.write_all(b"seen").await.unwrap();
+            LEFT.notified().await;
+            stream.read(&mut [0]).await.unwrap_err();
+            GONE.notify_one();
+        }));
         std::future::pending::<()>().await;
     }
     if request.uri().path().ends_with("/hijack") {
@@ -46,6 +66,8 @@ async fn respond(request: Request<Incoming>, handle: Arc<Handle>) -> Response<Re
     response
 }
 
+static LEFT: tokio::sync::Notify = tokio::sync::Notify::const_new();
+static GONE: tokio::sync::Notify = tokio::sync::Notify::const_new();
 static DROPPED: tokio::sync::Notify = tokio::sync::Notify::const_new();
 
 struct DropFlag;
@@ -59,7 +81,7 @@ impl Drop for DropFlag {
 /// A client's end of a served connection, and the task that serves it.
 fn connected(stop: &CancellationToken) -> (UnixStream, impl Future<Output = ()> + use<>) {
     let (client, server) = UnixStream::pair().unwrap();
-    (client, serve(server, false, stop.clone(), respond))
+    (client, serve(server, Welcome::Client, stop.clone(), respond))
 }
 
 /// Run the server beside the client's script, and fail instead of hanging.
@@ -213,4 +235,56 @@ async fn stopping_closes_idle_connections_and_ends_hijacked_ones() {
         tokio::join!(idle_server, taken_server);
     };
     Box::pin(beside(servers, script)).await;
+}
+
+/// Both ends of a connection on TCP, where unread bytes turn a close into a reset.
+async fn over_tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (client, listener.accept().await.unwrap().0)
+}
+
+#[tokio::test]
+async fn output_arrives_whole_though_input_is_unread() {
+    for (path, least) in [("/unread", UNREAD), ("/answered", 1)] {
+        let (client, server) = over_tcp().await;
+        let server = serve(server, Welcome::Client, CancellationToken::new(), respond);
+        let script = async move {
+            let (mut reader, mut writer) = client.into_split();
+            let head = format!("POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n");
+            let input = async {
+                writer.write_all(head.as_bytes()).await.unwrap();
+                writer.write_all(b"Content-Length: 100000000\r\n\r\n").await.unwrap();
+                // Until nobody takes it any more.
+                while writer.write_all(&[b'y'; 4096]).await.is_ok() {}
+            };
+            let output = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let mut output = Vec::new();
+                reader.read_to_end(&mut output).await.expect("no reset");
+                output.len()
+            };
+            let received = tokio::select! {
+                received = output => received,
+                () = input => panic!("{path}: reset before all was read"),
+            };
+            assert!(received > least, "{path}: {received}");
+        };
+        beside(server, script).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hijacked_client_that_is_gone_is_noticed_behind_the_end_of_its_input() {
+    let (mut client, server) = connected(&CancellationToken::new());
+    let script = async move {
+        client.write_all(b"POST /until-gone HTTP/1.1\r\nHost: docker\r\n\r\n").await.unwrap();
+        read_until(&mut client, "\r\n\r\n").await;
+        client.shutdown().await.unwrap();
+        assert_eq!(read_until(&mut client, "seen").await, "seen");
+        drop(client);
+        LEFT.notify_one();
+        GONE.notified().await;
+    };
+    beside(server, script).await;
 }

@@ -1,47 +1,13 @@
 //! An accepted connection of any kind: one type, so that the HTTP server is compiled once.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-
-/// Longest time a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// What a listener has accepted; on TLS it has to be agreed on first.
-pub(crate) enum Accepted {
-    /// Bytes can flow.
-    Open(Stream),
-    /// A client that has to say who it is.
-    Handshake(TlsAcceptor, TcpStream, SocketAddr),
-}
-
-impl Accepted {
-    /// The open stream; `None` if there was no agreement, which the log knows.
-    pub(crate) async fn open(self) -> Option<Stream> {
-        let (acceptor, stream, peer) = match self {
-            Self::Open(stream) => return Some(stream),
-            Self::Handshake(acceptor, stream, peer) => (acceptor, stream, peer),
-        };
-        match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => Some(Stream::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "a TLS client was refused");
-                None
-            }
-            Err(_) => {
-                tracing::debug!(%peer, "a TLS client said nothing");
-                None
-            }
-        }
-    }
-}
 
 /// An open connection.
 #[derive(Debug)]
@@ -63,6 +29,16 @@ macro_rules! on {
             Stream::Tls($inner) => $call,
         }
     };
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

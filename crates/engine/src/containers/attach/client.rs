@@ -132,11 +132,14 @@ impl<R: AsyncRead + Unpin> Input<R> {
         self.pending.clear();
     }
 
-    /// Only watch for a connection that breaks: a client that sends no stdin may close its side and go on reading.
+    /// Only watch for a client that goes: one that sends no stdin may close its side and go on reading. Cancel-safe.
+    ///
+    /// Behind the end of input a connection still tells when it breaks ([`io_monitor::Duplex`]); one that cannot ends again.
     pub(in crate::containers) async fn discard(&mut self) -> Stop {
         loop {
             match self.read().await {
-                Ok(0) => return std::future::pending().await,
+                Ok(0) if self.has_ended => return std::future::pending().await,
+                Ok(0) => self.has_ended = true,
                 Ok(_) => {}
                 Err(stop) => return stop,
             }

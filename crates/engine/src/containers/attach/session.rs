@@ -219,7 +219,7 @@ impl AttachSession {
         }
         // If the monitor has gone, the output's side notices and another one is told again.
         let _ = stdin.close().await;
-        std::future::pending().await
+        input.discard().await
     }
 
     /// Output of a container that another program started, out of its log.

@@ -130,7 +130,7 @@ impl ExecSession {
         }
         self.engine.close_exec_stdin(&self.exec.container, &self.exec.id, stdin).await;
         if wanted.stdout || wanted.stderr {
-            return std::future::pending().await;
+            return input.discard().await;
         }
         Stop::InputEnded
     }
