@@ -45,6 +45,8 @@ install:
 	install -D -t $(DESTDIR)$(PREFIX)/libexec/nerdctld packaging/docker
 	install -D -m 644 -t $(DESTDIR)/lib/systemd/system packaging/nerdctl.service packaging/nerdctl.socket
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/user packaging/user/nerdctl.service packaging/user/nerdctl.socket
+	sed -i 's,/usr/local/,$(PREFIX)/,' $(DESTDIR)$(PREFIX)/libexec/nerdctld/docker \
+	    $(DESTDIR)/lib/systemd/system/nerdctl.service $(DESTDIR)/usr/lib/systemd/user/nerdctl.service
 
 # What cargo made; the cache of peers stays
 clean:    ; cargo clean

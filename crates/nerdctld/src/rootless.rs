@@ -1,6 +1,7 @@
 //! A user's own containerd lives in the namespaces of `RootlessKit`, and a daemon for it has to live there too.
 //!
-//! Who starts nerdctld as a user, without a containerd that he may talk to, means that one. nerdctl finds it by the state
+//! Who starts nerdctld as a user, without another containerd that he may talk to, means that one. Its socket in
+//! `XDG_RUNTIME_DIR` can be reached from outside, but the paths in its answers mean something only inside. nerdctl finds it by the state
 //! directory of `RootlessKit` and executes itself again in its child's namespaces (nerdctl `pkg/rootlessutil/parent_linux.go`);
 //! we do the same, before there is a thread: the kernel moves only processes of one thread into a user namespace. The
 //! process id stays, so systemd does not notice; the socket in `XDG_RUNTIME_DIR` is the same file inside and outside.
@@ -22,6 +23,8 @@ use crate::config::{Config, ContainerdChoice};
 const STATE_DIR: &str = "ROOTLESSKIT_STATE_DIR";
 /// Below `XDG_RUNTIME_DIR`, as containerd-rootless.sh starts it.
 const USUAL_STATE_DIR: &str = "containerd-rootless";
+/// The file of its child's process id, there.
+const CHILD: &str = "child_pid";
 
 /// Why a user's daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -102,26 +105,41 @@ pub(crate) fn wanted(
     around: &Surroundings<'_>,
 ) -> Result<Option<Child>, RootlessError> {
     let ContainerdChoice::At(socket) = containerd else { return Ok(None) };
-    if around.root || (around.answers)(socket) {
+    if around.root {
         return Ok(None);
     }
     let set = |name| (around.variable)(name).filter(|value| !value.is_empty());
-    let state_dir = set(STATE_DIR)
-        .map(PathBuf::from)
-        .or_else(|| set("XDG_RUNTIME_DIR").map(|run| Path::new(&run).join(USUAL_STATE_DIR)));
+    let run_dir = set("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let is_own = run_dir.as_ref().is_some_and(|run| socket.starts_with(run));
+    let state_dir =
+        set(STATE_DIR).map(PathBuf::from).or_else(|| run_dir.map(|run| run.join(USUAL_STATE_DIR)));
+    if (around.answers)(socket) && !(is_own && has_live_child(state_dir.as_deref(), around)) {
+        return Ok(None);
+    }
     let nobody = |looked: String| RootlessError::Nobody { containerd: socket.clone(), looked };
     let Some(state_dir) = state_dir else {
         return Err(nobody("XDG_RUNTIME_DIR is not set".to_owned()));
     };
-    let path = state_dir.join("child_pid");
+    let path = state_dir.join(CHILD);
     let Ok(text) = (around.read)(&path) else {
         return Err(nobody(format!("{} does not exist", path.display())));
     };
-    let Some(pid) = text.trim().parse().ok().filter(|pid| *pid > 1) else {
+    let Some(pid) = process(&text) else {
         return Err(RootlessError::ChildPid { path, text });
     };
     let detached_network = (around.exists)(&state_dir.join("netns"));
     Ok(Some(Child { pid, state_dir, detached_network }))
+}
+
+/// `RootlessKit` runs, whatever the socket is that answers.
+fn has_live_child(state_dir: Option<&Path>, around: &Surroundings<'_>) -> bool {
+    let text = state_dir.and_then(|folder| (around.read)(&folder.join(CHILD)).ok());
+    let pid = text.as_deref().and_then(process);
+    pid.is_some_and(|pid| (around.exists)(Path::new(&format!("/proc/{pid}"))))
+}
+
+fn process(text: &str) -> Option<u32> {
+    text.trim().parse().ok().filter(|pid| *pid > 1)
 }
 
 /// Enter the namespaces of a rootless containerd where the daemon is meant for one; then the program starts anew in them,
@@ -205,6 +223,10 @@ mod tests {
         }
 
         fn wanted(&self) -> Result<Option<Child>, RootlessError> {
+            self.wanted_for("/run/containerd/containerd.sock")
+        }
+
+        fn wanted_for(&self, socket: &str) -> Result<Option<Child>, RootlessError> {
             let file = |path: &Path| {
                 let found = self.files.iter().find(|(known, _)| Path::new(known) == path);
                 found.map(|(_, text)| (*text).to_owned())
@@ -219,7 +241,7 @@ mod tests {
                 exists: &|path| file(path).is_some(),
                 answers: &|_| self.answers,
             };
-            wanted(&ContainerdChoice::At("/run/containerd/containerd.sock".into()), &around)
+            wanted(&ContainerdChoice::At(socket.into()), &around)
         }
     }
 
@@ -228,6 +250,20 @@ mod tests {
         let user = Machine::user(&[("/run/user/7/containerd-rootless/child_pid", "42")]);
         assert_eq!(Machine { root: true, ..Machine::user(&[]) }.wanted().unwrap(), None);
         assert_eq!(Machine { answers: true, ..user }.wanted().unwrap(), None);
+    }
+
+    #[test]
+    fn a_socket_of_ones_own_that_answers_from_outside_is_of_those_inside() {
+        let usual = ("/run/user/7/containerd-rootless/child_pid", "42\n");
+        let own = "/run/user/7/containerd/containerd.sock";
+        let pid = |files: &[(&'static str, &'static str)], socket| {
+            let machine = Machine { answers: true, ..Machine::user(files) };
+            machine.wanted_for(socket).unwrap().map(|child| child.pid)
+        };
+        assert_eq!(pid(&[usual, ("/proc/42", "")], own), Some(42));
+        assert_eq!(pid(&[usual], own), None, "RootlessKit has ended");
+        assert_eq!(pid(&[], own), None, "there has never been one");
+        assert_eq!(pid(&[usual, ("/proc/42", "")], "/run/containerd/containerd.sock"), None);
     }
 
     #[test]
