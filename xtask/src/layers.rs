@@ -36,7 +36,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("containerd-client", &["containerd"]),
     ("hyper", &["nerdctld", "registry"]),
     ("http", &["nerdctld", "registry"]),
-    ("tokio-rustls", &["registry"]),
+    ("tokio-rustls", &["registry", "io-monitor", "nerdctld"]),
     ("clap", &["nerdctld", "e2e"]),
     ("oci-spec", &["engine"]),
     ("bollard", &["e2e"]),

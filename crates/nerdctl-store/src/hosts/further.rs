@@ -74,7 +74,7 @@ pub(super) fn line(address: &str, names: &[String]) -> String {
     format!("{address} {} {MARK}\n", names.join(" "))
 }
 
-/// Whether a line was made by [`line`], whoever has written it since.
+/// Whether a line was made by [`line()`], whoever has written it since.
 pub(super) fn is_ours(line: &str) -> bool {
     line.split_whitespace().next_back() == Some(MARK)
 }
