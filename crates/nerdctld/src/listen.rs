@@ -182,7 +182,7 @@ pub(crate) fn open(config: &Config) -> Result<Vec<Listener>, ListenError> {
     for address in &config.listen {
         match address {
             ListenAddress::Unix(path) => {
-                listeners.push(unix::bind(path, config.root, config.group)?)
+                listeners.push(unix::bind(path, config.root, config.group)?);
             }
             ListenAddress::Tcp(address) => {
                 if config.tls.as_ref().is_none_or(|files| files.clients.is_none()) {

@@ -219,7 +219,8 @@ impl AttachSession {
         }
         // If the monitor has gone, the output's side notices and another one is told again.
         let _ = stdin.close().await;
-        input.discard().await
+        // Even if the client is gone: the output's side is told when the shim's end of stdin can be closed, too.
+        std::future::pending().await
     }
 
     /// Output of a container that another program started, out of its log.
