@@ -258,10 +258,10 @@ mod tests {
         ] {
             assert_eq!(said(&mut known, &record(&name, 'a'), false), [""; 0], "{name}");
         }
-        // A digest that came first does not make the name a further one for people, but the image was there.
+        // A digest that came first does not make the name a further one for people.
         assert_eq!(
             said(&mut known, &record("docker.io/library/nginx:1", 'a'), false),
-            ["tag nginx:1"]
+            ["pull nginx"]
         );
     }
 

@@ -159,9 +159,9 @@ mod tests {
     }
 
     /// What comes out, as one line each.
-    fn members(archive: Vec<u8>) -> (Vec<String>, Result<(), ReadError>) {
+    fn members(archive: &[u8]) -> (Vec<String>, Result<(), ReadError>) {
         let (sender, mut receiver) = mpsc::channel(100);
-        let outcome = read(&archive[..], &sender);
+        let outcome = read(archive, &sender);
         drop(sender);
         let mut lines = Vec::new();
         while let Some(member) = receiver.blocking_recv() {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn only_files_and_links_within_come_out() {
-        let (lines, outcome) = members(archive());
+        let (lines, outcome) = members(&archive());
         outcome.unwrap();
         let expected = [
             "blobs/sha256/a 3",
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_cut_archive_is_an_error() {
         let whole = archive();
-        let (_, outcome) = members(whole[..512 + 512 + 2].to_vec());
+        let (_, outcome) = members(&whole[..512 + 512 + 2]);
         assert!(matches!(outcome, Err(ReadError::Cut)), "{outcome:?}");
     }
 

@@ -86,9 +86,11 @@ mod tests {
     #[test]
     fn layouts_that_are_none() {
         let layout = |text: &str, index: Option<&str>| {
-            let mut stored = Stored::default();
-            stored.layout = Some(text.into());
-            stored.index = index.map(Into::into);
+            let stored = Stored {
+                layout: Some(text.into()),
+                index: index.map(Into::into),
+                ..Stored::default()
+            };
             targets(&stored).map(|targets| targets.len()).map_err(|error| error.to_string())
         };
         let good = r#"{"imageLayoutVersion":"1.0.0"}"#;

@@ -100,7 +100,7 @@ fn manifest(of: domain::ManifestSummary) -> ManifestSummary {
         ManifestKind::Image { platform, containers } => ManifestSummary {
             kind: "image".to_owned(),
             image_data: Some(ManifestImageData {
-                platform: platform.map(self::platform).unwrap_or_default(),
+                platform: platform.as_ref().map(self::platform).unwrap_or_default(),
                 size: UnpackedSize { unpacked },
                 containers,
                 ..ManifestImageData::default()
@@ -116,7 +116,7 @@ fn manifest(of: domain::ManifestSummary) -> ManifestSummary {
     }
 }
 
-fn platform(of: Platform) -> distribution::Platform {
+fn platform(of: &Platform) -> distribution::Platform {
     distribution::Platform {
         architecture: of.architecture().to_owned(),
         os: of.os().to_owned(),
@@ -130,7 +130,7 @@ fn number(given: u64) -> i64 {
 }
 
 pub(in crate::api) fn descriptor(target: domain::Descriptor) -> distribution::Descriptor {
-    let platform = target.platform.map(platform);
+    let platform = target.platform.as_ref().map(platform);
     distribution::Descriptor {
         media_type: target.media_type,
         digest: target.digest,
