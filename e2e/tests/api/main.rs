@@ -31,6 +31,7 @@
 //! | `cli` | the docker CLI 29 and 20.10 as a person uses it |
 //! | `interop`, `pods` | nerdctl and ctr, and a Kubernetes pod on the same containerd |
 //! | `kubernetes` | the kubelet's namespace: what pods are made of stays, whatever is cleaned up |
+//! | `snapshotters` | other snapshotters than overlayfs |
 //! | `restart`, `health` | restarts by hand and by policy; health checks |
 //! | `recovery` | the daemon killed at each step of what it does, and started again |
 //! | `figures` | what does not grow: shims, memory |
@@ -81,6 +82,7 @@ mod resilience;
 mod restart;
 mod rig;
 mod shapes;
+mod snapshotters;
 mod startup;
 mod store;
 mod system;
@@ -129,6 +131,7 @@ fn main() -> ExitCode {
         startup::TESTS,
         interop::TESTS,
         kubernetes::TESTS,
+        snapshotters::TESTS,
         pods::TESTS,
         resilience::TESTS,
         recovery::TESTS,

@@ -142,6 +142,10 @@ pub(crate) enum TransferWay {
     Pull,
     /// `POST /images/{name}/push`, to a repository that has nothing of it.
     Push,
+    /// `GET /images/get`.
+    Save,
+    /// `POST /images/load`, unpacked.
+    Load,
 }
 
 /// What is looked at during a transfer.
@@ -418,11 +422,14 @@ fn copies(repeats: Repeats, bytes: usize) -> Vec<Row> {
 
 fn transfers(repeats: Repeats, bytes: usize) -> Vec<Row> {
     let megabytes = bytes / 1_000_000;
-    let ways = [("pull", TransferWay::Pull, "from"), ("push", TransferWay::Push, "to")];
-    let rows = ways.into_iter().flat_map(|(name, way, preposition)| {
-        let what = format!(
-            "{name} of {megabytes} MB in 6 layers {preposition} a registry on this machine"
-        );
+    let ways = [
+        ("pull", TransferWay::Pull, "from a registry on this machine"),
+        ("push", TransferWay::Push, "to a registry on this machine"),
+        ("save", TransferWay::Save, "to an archive"),
+        ("load", TransferWay::Load, "from an archive"),
+    ];
+    let rows = ways.into_iter().flat_map(|(name, way, place)| {
+        let what = format!("{name} of {megabytes} MB in 6 layers {place}");
         let peak = format!("the most that is resident during a {name} of {megabytes} MB");
         [
             (name.to_owned(), what, Unit::MegabytesPerSecond, Figure::Speed, way, repeats.long()),

@@ -1,4 +1,4 @@
-//! A large image out of a registry and into it.
+//! A large image out of a registry and into it, and out of the store into an archive and back.
 //!
 //! Its layers cannot be compressed, so what is measured is moving, hashing and unpacking. A push must not be saved by what
 //! the store remembers of where blobs are: that is taken away before each.
@@ -49,18 +49,28 @@ pub(crate) fn probe(
     let forge = Forge::new(stand.host, REPOSITORY);
     let layers = made(stand.host, &forge, bytes)?;
     let name = forge.reference("one");
-    if way == TransferWay::Push {
+    if way != TransferWay::Pull {
         stand.api.have(&name)?;
     }
+    // Here, and not with the daemon, whose memory is measured.
+    let archive = match way {
+        TransferWay::Load => stand.api.get(&format!("/images/get?names={name}"))?.expect(200)?.body,
+        _ => Vec::new(),
+    };
     Ok(Box::new(move || {
         match way {
-            TransferWay::Pull => stand.api.delete(&format!("/images/{name}?force=1")).map(drop)?,
+            TransferWay::Pull | TransferWay::Load => {
+                stand.api.delete(&format!("/images/{name}?force=1")).map(drop)?;
+            }
             TransferWay::Push => stand.forget_sources(&layers)?,
+            TransferWay::Save => {}
         }
         memory::forget_peak(stand.pid)?;
         let took = match way {
             TransferWay::Pull => timed(|| stand.api.pull(&name))?.0,
             TransferWay::Push => stand.push(&name)?,
+            TransferWay::Save => timed(|| stand.save(&name, bytes))?.0,
+            TransferWay::Load => timed(|| stand.load(&archive))?.0,
         };
         Ok(vec![match figure {
             Figure::Speed => megabytes_per_second(bytes, took),
@@ -81,6 +91,21 @@ impl Stand<'_> {
         ensure!(pushed == LAYERS, "{pushed} layers were sent: {messages:?}");
         self.api.delete(&format!("/images/{repository}:one"))?.expect(200)?;
         Ok(took)
+    }
+
+    /// Reads an archive to its end.
+    fn save(&self, name: &str, bytes: usize) -> Result<()> {
+        let request = self.api.request("GET", &format!("/images/get?names={name}"));
+        let mut stream = self.api.stream(&request)?;
+        ensure!(stream.head.status == 200, "status {}", stream.head.status);
+        let length = std::io::copy(&mut stream, &mut std::io::sink())?;
+        ensure!(length > bytes as u64 / 2, "{length} bytes");
+        Ok(())
+    }
+
+    fn load(&self, archive: &[u8]) -> Result<()> {
+        let request = self.api.request("POST", "/images/load");
+        pull_messages(&self.api.send(&request.bytes(archive))?.expect(200)?).map(drop)
     }
 
     fn forget_sources(&self, blobs: &[String]) -> Result<()> {

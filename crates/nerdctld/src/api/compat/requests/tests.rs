@@ -251,3 +251,22 @@ fn websockets_have_all_streams_until_1_41() {
     let (old, new) = around(42);
     assert!(websocket_has_all_streams(old) && !websocket_has_all_streams(new));
 }
+
+#[test]
+fn platforms_of_archives_since_1_48_and_several_since_1_52() {
+    let (old, new) = around(48);
+    assert_eq!(image_archive_platforms(old, &query("platform=x")).unwrap(), Vec::<&str>::new());
+    assert_eq!(image_archive_platforms(new, &query("platform=x")).unwrap(), ["x"]);
+    let (old, new) = around(52);
+    let text = image_archive_platforms(old, &query("platform=x&platform=y")).unwrap_err();
+    assert!(text.to_string().starts_with("multiple platform parameters are not supported"));
+    assert_eq!(image_archive_platforms(new, &query("platform=x&platform=y")).unwrap(), ["x", "y"]);
+}
+
+#[test]
+fn kinds_of_disk_usage_since_1_42() {
+    let (old, new) = around(42);
+    assert_eq!(disk_usage_types(old, &query("type=image")), None);
+    assert_eq!(disk_usage_types(new, &query("type=image&type=x")), Some(vec!["image", "x"]));
+    assert_eq!(disk_usage_types(new, &query("")), None);
+}

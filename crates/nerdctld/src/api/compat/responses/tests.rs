@@ -6,6 +6,7 @@ use docker_wire::containers::{HealthSummary, RootFsSnapshot, RootFsStorage, Stor
 use docker_wire::distribution::Descriptor;
 use docker_wire::images::ImageIdentity;
 use docker_wire::networks::NetworkStatus;
+use docker_wire::system::DiskUsageTotals;
 use docker_wire::system::{ContainerdInfo, FirewallInfo, RegistryServiceConfig, Runtime};
 use serde_json::{Value, json};
 
@@ -260,4 +261,30 @@ fn websockets_are_binary_since_1_28() {
         (websocket_kind(old), websocket_kind(new)),
         (MessageKind::Text, MessageKind::Binary)
     );
+}
+
+#[test]
+fn disk_usage_has_totals_since_1_52_and_virtual_sizes_until_1_43() {
+    let usage = || DiskUsage {
+        image_usage: Some(DiskUsageTotals {
+            items: vec![ImageSummary { size: 7, ..ImageSummary::default() }],
+            total_size: 9,
+            ..DiskUsageTotals::default()
+        }),
+        ..DiskUsage::default()
+    };
+    let keys = |version, verbose| {
+        let shown = serde_json::to_value(disk_usage(version, usage(), verbose)).unwrap();
+        shown.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    let (old, new) = around(52);
+    assert_eq!(keys(old, true), ["Images", "LayersSize"], "nobody knew of verbose");
+    assert_eq!(keys(new, false), ["ImageUsage", "Images", "LayersSize"]);
+    assert_eq!(keys(new, true), ["ImageUsage"]);
+    let (old, new) = around(44);
+    let virtual_size = |version| {
+        let legacy = disk_usage(version, usage(), false).legacy.unwrap();
+        legacy.images.unwrap()[0].virtual_size
+    };
+    assert_eq!((virtual_size(old), virtual_size(new)), (Some(7), None));
 }
