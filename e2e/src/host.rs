@@ -346,7 +346,7 @@ impl Host {
         let mut command = self.command(binary)?;
         command
             .arg(format!("--addr=unix://{}", self.socket.display()))
-            .args(["--namespace", self.namespace(), "--snapshotter", "overlayfs", "--debug"])
+            .args(["--namespace", self.namespace(), "--debug"])
             .arg("--containerd")
             .arg(root.join("c.sock"))
             .arg("--data-root")
