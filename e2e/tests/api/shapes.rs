@@ -27,6 +27,8 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("container inspect paused 200.Config.OnBuild", OLD_DOCKERD),
     ("container inspect exited 200.Config.OnBuild", OLD_DOCKERD),
     ("container inspect plain 200.Config.OnBuild", OLD_DOCKERD),
+    ("image inspect with manifests 200.Manifests", NORMAL_FORM),
+    ("image list with manifests 200", NORMAL_FORM),
     (
         "info 200.FirewallBackend.Info",
         "dockerd tells when its firewall was reloaded; the CNI plugins have no such thing",
@@ -42,6 +44,8 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("version 200.Components", "there is no docker-init, and no time of building"),
 ];
 
+const NORMAL_FORM: &str =
+    "platforms are shown without a variant that says nothing, and no containers are an empty list";
 const OLD_DOCKERD: &str =
     "null up to 1.51, as the dockerds whose versions these are have it; 29 leaves it out";
 const MIRRORS: &str = "mirrors are in hosts.toml, and belong to each registry";
