@@ -102,6 +102,8 @@ struct Inner {
     presence: Presence,
     /// See [`Engine::transfer`].
     transfers: Arc<Semaphore>,
+    /// See [`Engine::saving`].
+    savings: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -155,6 +157,7 @@ impl Engine {
                 disk_usage: DiskUsage::default(),
                 presence,
                 transfers: Arc::new(Semaphore::new(TRANSFERS)),
+                savings: Arc::new(Semaphore::new(TRANSFERS)),
                 supervisor,
                 settings,
             }),
@@ -300,6 +303,13 @@ impl Engine {
     /// for before any lock.
     pub(crate) async fn transfer(&self) -> Result<OwnedSemaphorePermit, Error> {
         let leave = Arc::clone(&self.inner.transfers).acquire_owned().await;
+        leave.map_err(|_| Error::ShuttingDown)
+    }
+
+    /// Leave to send an archive of images, which needs no thread; waits while too many are on their way. Clients that read
+    /// slowly hold up only each other.
+    pub(crate) async fn saving(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let leave = Arc::clone(&self.inner.savings).acquire_owned().await;
         leave.map_err(|_| Error::ShuttingDown)
     }
 

@@ -5,8 +5,6 @@
 
 pub(crate) mod ahead;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
 use names::Digest;
@@ -15,15 +13,12 @@ use tokio::time::Instant;
 use self::ahead::Ahead;
 use crate::error::{Answer, Interruption};
 use crate::http::Response;
+use crate::pace::Pace;
 use crate::repository::Draft;
 use crate::{Error, Repository};
 
 /// Cuts in one download after which we give up, however much came between them.
 const MAX_CUTS: u32 = 64;
-
-/// A registry that lets fewer bytes through in this time of waiting for it is as good as one that hangs up.
-const SLOWEST_BYTES: u64 = 256 * 1024;
-const SLOWEST_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// A download under way. Dropping it ends it and closes its connection.
 #[derive(Debug)]
@@ -46,25 +41,6 @@ pub struct Blob {
     ahead: Option<Ahead>,
     /// The registry does not do parts.
     whole_only: bool,
-}
-
-/// What came lately, and how long we waited for it; how long our caller takes does not count.
-#[derive(Debug, Default)]
-struct Pace {
-    bytes: u64,
-    waited: Duration,
-}
-
-impl Pace {
-    /// Takes in a chunk. `false`: too slow.
-    fn keeps_up(&mut self, bytes: u64, waited: Duration) -> bool {
-        self.bytes += bytes;
-        self.waited += waited;
-        if self.bytes >= SLOWEST_BYTES {
-            *self = Self::default();
-        }
-        self.waited < SLOWEST_TIME
-    }
 }
 
 impl Repository {
@@ -177,10 +153,9 @@ impl Blob {
             let source = Interruption::Short { got: self.offset, expected: self.size };
             return Err(Error::Interrupted { request: response.request.clone(), source });
         };
-        if !self.pace.keeps_up(chunk.len() as u64, asked.elapsed()) {
-            let source = Interruption::Slow(SLOWEST_TIME);
-            return Err(Error::Interrupted { request: response.request.clone(), source });
-        }
+        let kept_up = self.pace.keeps_up(chunk.len() as u64, asked.elapsed());
+        kept_up
+            .map_err(|source| Error::Interrupted { request: response.request.clone(), source })?;
         self.came.bytes += chunk.len() as u64;
         self.came.waited += asked.elapsed();
         let skipped = self.skip.min(chunk.len() as u64);
@@ -267,19 +242,4 @@ fn range_start(response: &Response) -> Option<u64> {
         .next()?
         .parse()
         .ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn drops_do_not_make_a_download() {
-        let minute = Duration::from_secs(60);
-        let mut pace = Pace::default();
-        let drops = (0..9).take_while(|_| pace.keeps_up(1, minute)).count();
-        assert_eq!(drops, 4);
-        let mut pace = Pace::default();
-        assert!((0..9).all(|_| pace.keeps_up(SLOWEST_BYTES / 2, minute)));
-    }
 }

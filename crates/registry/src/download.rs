@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_LENGTH;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::http::{Request, Response};
+use crate::pace::Pace;
 use crate::tls::{TlsSettings, Trust};
 use crate::url::Url;
 use crate::{Answer, Registry};
@@ -14,6 +16,7 @@ use crate::{Answer, Registry};
 #[derive(Debug)]
 pub struct Download {
     response: Response,
+    pace: Pace,
 }
 
 impl Registry {
@@ -28,7 +31,7 @@ impl Registry {
         let response = self.http().send(&trust, &Request::new(Method::GET, url)).await?;
         let status = response.status.as_u16();
         match status {
-            200..=299 => Ok(Download { response }),
+            200..=299 => Ok(Download { response, pace: Pace::default() }),
             404 => {
                 Err(Error::NotFound { what: response.request.clone(), answer: Answer::default() })
             }
@@ -51,9 +54,14 @@ impl Download {
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Interrupted`].
+    /// [`Error::Interrupted`], also if hardly anything comes for minutes.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        self.response.chunk().await
+        let asked = Instant::now();
+        let Some(chunk) = self.response.chunk().await? else { return Ok(None) };
+        let kept_up = self.pace.keeps_up(chunk.len() as u64, asked.elapsed());
+        let request = &self.response.request;
+        kept_up.map_err(|source| Error::Interrupted { request: request.clone(), source })?;
+        Ok(Some(chunk))
     }
 
     /// All of it, if it has not more than `limit` bytes.

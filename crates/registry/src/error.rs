@@ -174,7 +174,7 @@ pub enum Interruption {
     #[error("no answer for {} seconds", .0.as_secs_f32())]
     Stalled(Duration),
     /// Something came all the time, but too little.
-    #[error("the answer was not complete, or had too little in it, after {} seconds", .0.as_secs_f32())]
+    #[error("too little went through in {} seconds", .0.as_secs_f32())]
     Slow(Duration),
     /// The body ended before the announced size.
     #[error("unexpected EOF after {got} of {expected} bytes")]

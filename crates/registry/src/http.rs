@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use self::connection::{Connection, Dialer, Route};
 use self::payload::{Outgoing, Payload, Watch};
 use crate::error::{Interruption, MAX_ERROR_BODY};
+use crate::pace::Pace;
 use crate::tls::Trust;
 use crate::url::Url;
 use crate::{Answer, Error, Patience, Proxies};
@@ -198,13 +199,15 @@ impl Http {
         })
     }
 
-    /// Waits for the head of an answer: so long from the request's end on, and not longer for each piece of its body.
+    /// Waits for the head of an answer: so long from the request's end on, and not longer for each piece of its body, of which
+    /// there must be enough.
     async fn patiently<T>(
         &self,
         head: impl Future<Output = T>,
         watch: &Watch,
     ) -> Result<T, Interruption> {
         let mut head = std::pin::pin!(head);
+        let mut pace = Pace::default();
         loop {
             let moved = watch.moved();
             let limit = match (moved, watch.is_complete()) {
@@ -215,7 +218,9 @@ impl Http {
             match timeout(limit, head.as_mut()).await {
                 Ok(head) => return Ok(head),
                 Err(_) if watch.moved() == moved => return Err(Interruption::Stalled(limit)),
-                Err(_) => {}
+                // All of it has gone meanwhile: from now on the answer is waited for.
+                Err(_) if watch.is_complete() => {}
+                Err(_) => pace.keeps_up(watch.moved() - moved, limit)?,
             }
         }
     }

@@ -35,6 +35,7 @@ mod hosts;
 mod http;
 mod login;
 mod manifest;
+mod pace;
 mod proxy;
 mod repository;
 mod search;
@@ -53,6 +54,7 @@ pub use proxy::Proxies;
 pub use repository::{Access, Purpose, Repository};
 pub use search::SearchResult;
 pub use upload::{Delivery, Parcel};
+pub use url::without_secrets;
 
 use std::path::PathBuf;
 use std::sync::Arc;

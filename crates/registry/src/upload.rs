@@ -193,6 +193,8 @@ impl Repository {
                     }
                     session = standing;
                 }
+                // Only the answer was lost; a registry forgets an upload that it has made a blob of.
+                None if matches!(self.has_blob(&parcel.digest).await, Ok(true)) => return Ok(()),
                 None => {
                     self.give_up(&session).await;
                     match self.begin(parcel, None).await? {

@@ -132,7 +132,8 @@ impl fmt::Display for Url {
 }
 
 /// A text that should be an address, for errors: without user name, password and query.
-fn without_secrets(address: &str) -> String {
+#[must_use]
+pub fn without_secrets(address: &str) -> String {
     let (scheme, rest) =
         address.find("://").map_or(("", address), |at| address.split_at(at + "://".len()));
     let end = rest.find(['?', '#']).unwrap_or(rest.len());

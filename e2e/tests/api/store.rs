@@ -362,25 +362,36 @@ fn platforms_are_chosen(rig: &Rig) -> Result<()> {
 
 fn archives_that_are_none(rig: &Rig) -> Result<()> {
     let api = rig.host()?.api();
-    for (what, bytes) in [
-        ("nothing of an image", archive(&[("a", b"a".to_vec())])?),
-        ("no tar", vec![b'x'; 3000]),
-        ("nothing", Vec::new()),
-        ("an old format", archive(&[("repositories", b"{}".to_vec())])?),
+    for (what, words, bytes) in [
+        ("nothing of an image", "unrecognized image format", archive(&[("a", b"a".to_vec())])?),
+        ("no tar", "invalid tar header", vec![b'x'; 3000]),
+        ("nothing", "unrecognized image format", Vec::new()),
+        (
+            "an old format",
+            "unrecognized image format",
+            archive(&[("repositories", b"{}".to_vec())])?,
+        ),
         (
             "an index that is missing",
+            "missing index.json",
             archive(&[("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())])?,
         ),
         (
             "another version",
+            "unsupported OCI version",
             archive(&[
                 ("oci-layout", br#"{"imageLayoutVersion":"2.0.0"}"#.to_vec()),
                 ("index.json", br#"{"manifests":[]}"#.to_vec()),
             ])?,
         ),
-        ("a manifest that is none", archive(&[("manifest.json", b"<".to_vec())])?),
+        (
+            "a manifest that is none",
+            "untar manifest",
+            archive(&[("manifest.json", b"<".to_vec())])?,
+        ),
         (
             "layers elsewhere",
+            "not found",
             archive(&[(
                 "manifest.json",
                 br#"[{"Config":"../../etc/passwd","Layers":["/etc/passwd"]}]"#.to_vec(),
@@ -388,7 +399,7 @@ fn archives_that_are_none(rig: &Rig) -> Result<()> {
         ),
     ] {
         let error = refused(&api, "", bytes).with_context(|| what)?;
-        ensure!(!error.is_empty(), "{what}");
+        ensure!(error.contains(words), "{what}: {error}");
     }
     let whole = save(&api, &format!("names={BUSYBOX}"))?;
     refused(&api, "", whole[..whole.len() / 2].to_vec())?;

@@ -1,6 +1,8 @@
 //! What is attested of an image: in-toto statements that BuildKit puts beside it in its index (moby
 //! `daemon/containerd/image_attestations.go`).
 
+use std::collections::HashSet;
+
 use names::Platform;
 
 use super::Descriptor;
@@ -11,6 +13,11 @@ use crate::{Engine, Error, Result};
 
 /// Annotation of a statement: what it says something about.
 const PREDICATE: &str = "in-toto.io/predicate-type";
+
+/// Statements in one answer; BuildKit makes two or three.
+const MAX_STATEMENTS: usize = 100;
+/// Bytes of all statements in one answer, which is made in memory.
+const MAX_TEXT: usize = 32 << 20;
 
 /// Which statements are wanted.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +70,11 @@ impl Engine {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
         for layer in &manifest.layers {
+            if !seen.insert(&layer.digest) {
+                continue;
+            }
             let Some(predicate) = layer.annotations.get(PREDICATE) else { continue };
             if !filter.predicates.is_empty() && !filter.predicates.contains(predicate) {
                 continue;
@@ -72,6 +83,12 @@ impl Engine {
                 true => Some(self.statement(&layer.digest).await?),
                 false => None,
             };
+            bytes += statement.as_ref().map_or(0, Vec::len);
+            if found.len() == MAX_STATEMENTS || bytes > MAX_TEXT {
+                return Err(Error::BadContent(format!(
+                    "image {typed} has more than {MAX_STATEMENTS} attestation statements, or {MAX_TEXT} bytes of them"
+                )));
+            }
             let (descriptor, predicate) = (layer.clone(), predicate.clone());
             found.push(Attestation { descriptor, predicate, statement });
         }

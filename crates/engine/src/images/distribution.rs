@@ -4,7 +4,7 @@ use names::{Digest, ImageRef};
 use registry::{Purpose, Repository};
 use serde::Deserialize;
 
-use super::documents::{Kind, MAX_DOCUMENT, Manifest};
+use super::documents::{Index, Kind, MAX_DOCUMENT, Manifest};
 use super::pull::schema1;
 use super::remote::{inspect_error, open_repository};
 use super::{Credentials, Descriptor};
@@ -82,6 +82,8 @@ impl Engine {
 }
 
 fn of_index(digest: &str, bytes: &[u8]) -> Result<Vec<RemotePlatform>> {
+    // Entries that say nothing of what they stand for are none, and could be millions.
+    Index::parse(digest, bytes)?;
     let index: Platforms = serde_json::from_slice(bytes)
         .map_err(|error| Error::BadContent(format!("invalid index {digest}: {error}")))?;
     Ok(index.manifests.into_iter().map(|entry| entry.platform).collect())
@@ -109,9 +111,13 @@ mod tests {
 
     #[test]
     fn platforms_are_told_as_they_are_spelled() {
-        let index = br#"{"manifests":[{"platform":{"architecture":"arm64","os":"linux","variant":"v8"}},
-            {"platform":{"architecture":"amd64","os":"windows","os.version":"10.0"}},{"digest":"x"}]}"#;
-        let platforms = of_index("sha256:ab", index).unwrap();
+        let what = format!(r#""size":1,"digest":"sha256:{}""#, "a".repeat(64));
+        let index = format!(
+            r#"{{"manifests":[{{{what},"platform":{{"architecture":"arm64","os":"linux","variant":"v8"}}}},
+            {{{what},"platform":{{"architecture":"amd64","os":"windows","os.version":"10.0"}}}},{{{what}}}]}}"#
+        );
+        let platforms = of_index("sha256:ab", index.as_bytes()).unwrap();
+        assert!(of_index("sha256:ab", br#"{"manifests":[{}]}"#).is_err());
         assert_eq!(platforms[0].variant, "v8");
         assert_eq!(platforms[1].os_version, "10.0");
         assert_eq!(platforms[2], RemotePlatform::default());

@@ -247,6 +247,8 @@ impl Engine {
 
 /// The server's refusal, in Docker's words (moby `daemon/builder/remotecontext/remote.go`, `GetWithStatusError`).
 fn unreachable_address(address: &str, error: registry::Error) -> Error {
+    // What stands in a query may open it to whoever reads the log.
+    let address = registry::without_secrets(address);
     let (status, class) = match &error {
         registry::Error::Address { .. } => return Error::InvalidParameter(error.to_string()),
         registry::Error::NotFound { .. } => ("404 Not Found".to_owned(), Class::NotFound),
@@ -376,6 +378,14 @@ mod tests {
         let (again, of_gzip) = packed(stored.clone()).await;
         assert_eq!(again, stored, "gzip stays as it is");
         assert_eq!(of_gzip.diff_id, digest_of(&plain));
+    }
+
+    #[test]
+    fn errors_do_not_tell_the_query() {
+        let error =
+            registry::Error::NotFound { what: String::new(), answer: registry::Answer::default() };
+        let error = unreachable_address("http://me:secret@h/a?signature=secret", error);
+        assert_eq!(error.message(), "failed to GET http://h/a with status 404 Not Found");
     }
 
     #[tokio::test]

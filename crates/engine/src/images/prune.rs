@@ -246,8 +246,11 @@ mod tests {
     }
 
     fn listed(records: Vec<Image>) -> Listed {
-        let facts = ImageFacts { indexes: Vec::new(), manifests: Vec::new() };
-        let facts = HashMap::from([(String::new(), std::sync::Arc::new(facts))]);
+        let facts = || ImageFacts { indexes: Vec::new(), manifests: Vec::new() };
+        let facts = records
+            .iter()
+            .map(|record| (record.target.digest.clone(), std::sync::Arc::new(facts())))
+            .collect();
         crate::images::Cache::default().keep(records, facts, 0)
     }
 
@@ -266,8 +269,10 @@ mod tests {
         {
             let mut managed = record("docker.io/library/a:1");
             managed.labels.insert(key.into(), value.into());
-            let ours = record("docker.io/library/b:1");
-            assert_eq!(names(vec![managed, ours], true), Vec::<String>::new(), "{key}");
+            let mut other = record("docker.io/library/b:1");
+            let ours = record("docker.io/library/c:1");
+            other.target.digest = "sha256:other".to_owned();
+            assert_eq!(names(vec![managed, ours, other], true), ["docker.io/library/b:1"], "{key}");
         }
     }
 
@@ -277,5 +282,7 @@ mod tests {
         assert_eq!(names(named(), true).len(), 2);
         assert_eq!(names(named(), false).len(), 0);
         assert_eq!(names(vec![record("moby-dangling@")], false).len(), 1);
+        let others = || vec![record("what-ctr-was-told"), record("moby-dangling@")];
+        assert_eq!(names(others(), false).len(), 0, "another program's name");
     }
 }

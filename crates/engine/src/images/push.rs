@@ -8,6 +8,9 @@
 mod blobs;
 mod plan;
 
+use std::collections::BTreeMap;
+
+use containerd::images::Image;
 use containerd::leases::Resource;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
@@ -52,34 +55,35 @@ impl Engine {
         let repository = request.image.repository();
         progress.tell(PushEvent::PushingTo { repository: repository.clone() }).await;
         if !request.image.is_name_only() {
-            return self.push_one(request, &request.image, progress).await;
+            let record = self.record_to_push(&request.image).await?;
+            return self.push_one(request, (&request.image, record), progress).await;
         }
         let records = self.containerd().list_images(&[]).await;
         let records = records.map_err(|error| self.containerd_error("list images", error))?;
-        let mut images: Vec<_> = records.iter().filter_map(reference_of).collect();
-        images.retain(|image| image.repository() == repository && !image.is_name_only());
-        if images.is_empty() {
+        let tagged = tags_of(&repository, records);
+        if tagged.is_empty() {
             return Err(Error::NoTagsToPush(request.image.familiar_name()));
         }
-        for image in images {
-            self.push_one(request, &image, progress).await?;
+        for (image, record) in tagged {
+            self.push_one(request, (&image, record), progress).await?;
         }
         Ok(())
+    }
+
+    async fn record_to_push(&self, image: &ImageRef) -> Result<Image> {
+        match self.containerd().get_image(&image.to_string()).await {
+            Ok(record) => Ok(record),
+            Err(error) if error.is_not_found() => Err(Error::NoSuchTag(image.familiar())),
+            Err(error) => Err(self.containerd_error(format!("look for image {image}"), error)),
+        }
     }
 
     async fn push_one(
         &self,
         request: &PushRequest,
-        image: &ImageRef,
+        (image, record): (&ImageRef, Image),
         progress: &Progress<PushEvent>,
     ) -> Result<()> {
-        let record = match self.containerd().get_image(&image.to_string()).await {
-            Ok(record) => record,
-            Err(error) if error.is_not_found() => return Err(Error::NoSuchTag(image.familiar())),
-            Err(error) => {
-                return Err(self.containerd_error(format!("look for image {image}"), error));
-            }
-        };
         let lease = WorkLease::begin(self, "push").await?;
         let original = Descriptor::from(record.target);
         let job = Job { engine: self, request, image, original, progress };
@@ -93,6 +97,23 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What has a tag in a repository. A tag may have two records, one of them with the short name that `ctr` was told; then
+/// the full one counts.
+fn tags_of(repository: &str, records: Vec<Image>) -> Vec<(ImageRef, Image)> {
+    let mut tags = BTreeMap::new();
+    for record in records {
+        let Some(image) = reference_of(&record) else { continue };
+        if image.repository() != repository || image.tag().is_none() || image.digest().is_some() {
+            continue;
+        }
+        let name = image.to_string();
+        if record.name == name || !tags.contains_key(&name) {
+            tags.insert(name, (image, record));
+        }
+    }
+    tags.into_values().collect()
 }
 
 /// One name being pushed.
@@ -227,5 +248,36 @@ impl Job<'_> {
             attributes,
             at: Timestamp::now(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn all_tags_are_each_pushed_once() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let record = |name: &str| Image {
+            name: name.to_owned(),
+            labels: containerd::Labels::new(),
+            target: containerd::Descriptor::default(),
+            created_at: SystemTime::UNIX_EPOCH,
+            updated_at: SystemTime::UNIX_EPOCH,
+        };
+        let names = [
+            "a:1",
+            "docker.io/library/a:1",
+            "a:2",
+            &format!("docker.io/library/a@{digest}"),
+            &format!("docker.io/library/a:3@{digest}"),
+            "docker.io/library/b:1",
+        ];
+        let tags = tags_of("docker.io/library/a", names.map(record).into());
+        let found: Vec<_> =
+            tags.iter().map(|(image, record)| (image.tag(), &*record.name)).collect();
+        assert_eq!(found, [(Some("1"), "docker.io/library/a:1"), (Some("2"), "a:2")]);
     }
 }

@@ -45,7 +45,7 @@ impl Engine {
         names: &[String],
         platforms: &[Platform],
     ) -> Result<ByteStream> {
-        let leave = self.transfer().await?;
+        let leave = self.saving().await?;
         let lease = WorkLease::begin(self, "save").await?;
         match self.lay_out(&lease, names, platforms).await {
             Ok(layout) => Ok(stream::archive(leave, lease, layout.into_parts())),

@@ -41,7 +41,6 @@ pub(super) async fn deliver(job: &Job<'_>, repository: &Repository, plan: &Plan)
 }
 
 async fn deliver_one(job: &Job<'_>, repository: &Repository, blob: &PlannedBlob) -> Result<()> {
-    let _line = job.engine.image_cache().upload_line().await;
     let descriptor = &blob.descriptor;
     let id = short(&descriptor.digest);
     let source = StoredBlob {
@@ -57,7 +56,11 @@ async fn deliver_one(job: &Job<'_>, repository: &Repository, blob: &PlannedBlob)
         mount_from: blob.mount_from.clone(),
         source: blob.present.then(|| Arc::new(source) as Arc<dyn BlobSource>),
     };
-    let delivery = repository.deliver(&parcel).await.map_err(|error| match error {
+    let line = job.engine.image_cache().upload_line().await;
+    let delivery = repository.deliver(&parcel).await;
+    // The client may be slow to hear how it went; others can send meanwhile.
+    drop(line);
+    let delivery = delivery.map_err(|error| match error {
         registry::Error::Unreadable { source } => {
             Error::failed(format!("read {}", descriptor.digest), source)
         }
