@@ -101,11 +101,8 @@ impl Engine {
     /// Start it again after its pause, unless something else happens to it before.
     pub(crate) async fn restart_later(self, container: Arc<Container>) {
         let (id, run) = (&container.id, container.state.generation);
-        let pause = if self.plugin_was_first(&container).await {
-            Duration::ZERO
-        } else {
-            container.state.restart_pause.unwrap_or_default()
-        };
+        // A run that containerd's plugin has begun ends the pause, by its start event.
+        let pause = container.state.restart_pause.unwrap_or_default();
         let Some(mut states) = self.inventory().now().get(id).map(|entry| entry.states.clone())
         else {
             return;
