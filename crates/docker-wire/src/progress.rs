@@ -67,10 +67,6 @@ pub struct ErrorDetail {
 /// Data for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one in a stream, and it is written at once"
-)]
 pub enum Aux {
     /// What was pushed.
     Push(PushResult),

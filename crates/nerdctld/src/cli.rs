@@ -58,7 +58,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) hosts_dir: Vec<PathBuf>,
 
-    /// Ask here for Docker Hub's images before asking Docker Hub: https://mirror.example. Repeatable.
+    /// Ask here for Docker Hub's images before asking Docker Hub, as `https://mirror.example`. Repeatable.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) registry_mirror: Vec<String>,
 

@@ -158,6 +158,35 @@ const CONTAINERS: &[Row] = &[
         let text = "failed to create task for container: {}no such file or directory{}";
         told(&container.post("/start")?, 400, text)
     }),
+    ("LinkMissing", |rig| {
+        let body = json!({"Image": BUSYBOX, "HostConfig": {"Links": ["nobody:x"]}});
+        let text = "could not get container for nobody: No such container: nobody";
+        told(&create(rig, &body)?, 400, text)
+    }),
+    ("LinkNotRunning", |rig| {
+        let api = rig.host()?.api();
+        let db = api.create(script_body("true"))?;
+        let links = json!([format!("{}:al", db.name)]);
+        let web = api.create(json!({"Cmd": ["true"], "HostConfig": {"Links": links}}))?;
+        let text =
+            format!("Cannot link to a non running container: /{} AS /{}/al", db.name, web.name);
+        told(&web.post("/start")?, 500, text)
+    }),
+    ("LinkNotOnBridge", |rig| {
+        let api = rig.host()?.api();
+        let nowhere = json!({"Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}});
+        let db = api.create(nowhere)?;
+        db.post("/start")?.expect(204)?;
+        let links = json!([format!("{}:al", db.name)]);
+        let web = api.create(json!({"Cmd": ["true"], "HostConfig": {"Links": links}}))?;
+        let text = format!("{{}}ontainer {} not attached to default bridge network", db.id);
+        told(&web.post("/start")?, 500, text)
+    }),
+    ("DefaultLinkName", |rig| {
+        let container = sleeper(rig)?;
+        let text = "Conflict, cannot remove the default link name of the container";
+        told(&container.api().delete(&container.path("?link=1"))?, 500, text)
+    }),
     ("AlreadyPaused", |rig| {
         let container = paused(rig)?;
         let text = format!("{{}}ontainer {} is already paused", container.id);

@@ -98,7 +98,7 @@ fn a_push_tells_its_progress(rig: &Rig) -> Result<()> {
     let (digest, size) = outcome(&messages, "one")?;
     let there = name.at_registry()?;
     ensure!(there["Descriptor"]["digest"] == digest, "{there} {digest}");
-    ensure!(there["Descriptor"]["size"].to_string() == size, "{there} {size}");
+    ensure!(there["Descriptor"]["size"] == size.parse::<u64>()?, "{there} {size}");
     let again = name.push("")?;
     ensure!(statuses(&again).contains(&"Layer already exists"), "{again:?}");
     ensure!(outcome(&again, "one")? == (digest, size), "{again:?}");
@@ -185,7 +185,7 @@ fn one_platform_stands_for_an_index(rig: &Rig) -> Result<()> {
     ensure!(aux["originalIndex"]["digest"] == image["Id"], "{aux} {image}");
     let (digest, size) = outcome(&messages, "one")?;
     ensure!(aux["selectedManifest"]["digest"] == digest, "{aux} {digest}");
-    ensure!(aux["selectedManifest"]["size"].to_string() == size, "{aux} {size}");
+    ensure!(aux["selectedManifest"]["size"] == size.parse::<u64>()?, "{aux} {size}");
     ensure!(aux["selectedManifest"]["platform"]["os"] == "linux", "{aux}");
     ensure!(name.at_registry()?["Descriptor"]["digest"] == digest);
     Ok(())

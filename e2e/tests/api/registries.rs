@@ -121,17 +121,17 @@ fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
                 layer
             };
             let no_tar = forge.blob(LAYER, b"this is no tar at all")?;
-            forge.image("diff-id", &[layer.clone()], &[digest(b"another")])?;
+            forge.image("diff-id", std::slice::from_ref(&layer), &[digest(b"another")])?;
             forge.image(
                 "too-many-diff-ids",
-                &[layer.clone()],
+                std::slice::from_ref(&layer),
                 &[diff_id.clone(), diff_id.clone()],
             )?;
-            forge.image("no-diff-id", &[layer.clone()], &["nonsense".to_owned()])?;
-            forge.image("larger", &[sized(tar.len() - 1)], &[diff_id.clone()])?;
-            forge.image("smaller", &[sized(tar.len() + 1)], &[diff_id.clone()])?;
+            forge.image("no-diff-id", std::slice::from_ref(&layer), &["nonsense".to_owned()])?;
+            forge.image("larger", &[sized(tar.len() - 1)], std::slice::from_ref(&diff_id))?;
+            forge.image("smaller", &[sized(tar.len() + 1)], std::slice::from_ref(&diff_id))?;
             forge.image("no-tar", &[no_tar], &[digest(b"this is no tar at all")])?;
-            let mut entry = forge.image("deep", &[layer.clone()], &[diff_id])?;
+            let mut entry = forge.image("deep", std::slice::from_ref(&layer), &[diff_id])?;
             for _ in 0..6 {
                 let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
                 entry = forge.document("deep", INDEX, &index)?;
