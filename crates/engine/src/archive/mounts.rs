@@ -290,6 +290,11 @@ impl Place {
             Some(mounted) => attach(&mounted, &open_path(&self.root())?),
             None => Overlay::of(root, access, Some(&points))?.mount_at(&self.root()),
         }?;
+        // A copied directory is a peer of what it was copied from: what is bound into it would appear there as well, and stay.
+        mount::mount_change(
+            self.path.as_path(),
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
         if root.kind == "bind" {
             make_points(&self.root(), binds)?;
         }
