@@ -247,7 +247,8 @@ fn what_was_saved_can_be_loaded(rig: &Rig) -> Result<()> {
     let _image = Image { api: api.clone(), name: name.clone() };
     ensure!(lines == [format!("Loaded image: {name}\n")], "{lines:?}");
     let after = inspect(&api, &name)?;
-    for key in ["Id", "RepoTags", "RootFS", "Config", "Size"] {
+    // dockerd's size is another one when a layer's archive was not made by itself.
+    for key in ["Id", "RepoTags", "RootFS", "Config"] {
         ensure!(before[key] == after[key], "{key}: {} {}", before[key], after[key]);
     }
     let mut body = e2e::api::script_body("cat /made");
