@@ -2,7 +2,7 @@
 # test.sh - the tests of all crates, and the end-to-end tests on several containerds.
 #
 # usage: test.sh fast     every crate, then end to end on containerd 1.6 and 2.x
-#        test.sh all      containerd 1.7 and the slow tests as well
+#        test.sh all      containerd 1.7, the slow tests, and the budget of the release build as well
 #
 # The last line counts everything: N passed, N failed, N skipped.
 set -uo pipefail
@@ -28,6 +28,11 @@ for version in $containerds; do
   echo "== end to end on containerd $version"
   E2E_CONTAINERD=$version cargo test --workspace --test api 2>&1 | tee -a "$log" || failed=1
 done
+
+if [ "$1" = all ]; then
+  echo '== what the binary and the idle daemon may take'
+  { cargo build --release -p nerdctld && cargo xtask budget; } || failed=1
+fi
 
 # Tests that failed beside others and passed alone: each wants a look.
 grep '^unsteady:' "$log"
