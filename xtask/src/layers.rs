@@ -9,12 +9,13 @@ use crate::metadata;
 /// The arrows between our own crates. A crate that is not here is a mistake.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("names", &[]),
+    ("trust", &[]),
     ("docker-wire", &[]),
     ("containerd", &[]),
     ("nerdctl-store", &["names"]),
     ("cni", &[]),
-    ("registry", &["names"]),
-    ("io-monitor", &["names"]),
+    ("registry", &["names", "trust"]),
+    ("io-monitor", &["names", "trust"]),
     ("networking", &["names", "cni", "nerdctl-store"]),
     (
         "engine",
@@ -22,7 +23,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
     (
         "nerdctld",
-        &["names", "docker-wire", "engine", "networking", "nerdctl-store", "io-monitor", "cni"],
+        &[
+            "names",
+            "trust",
+            "docker-wire",
+            "engine",
+            "networking",
+            "nerdctl-store",
+            "io-monitor",
+            "cni",
+        ],
     ),
     ("e2e", &["containerd", "cni"]),
     ("xtask", &[]),
@@ -36,7 +46,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("containerd-client", &["containerd"]),
     ("hyper", &["nerdctld", "registry"]),
     ("http", &["nerdctld", "registry"]),
-    ("tokio-rustls", &["registry", "io-monitor", "nerdctld"]),
+    ("tokio-rustls", &["trust", "registry", "io-monitor", "nerdctld"]),
+    ("rustls-native-certs", &["trust"]),
     ("clap", &["nerdctld", "e2e"]),
     ("oci-spec", &["engine"]),
     ("bollard", &["e2e"]),

@@ -4,7 +4,7 @@
 //! idle and an updated store needs no restart.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,20 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
-use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
-};
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore,
-    SignatureScheme,
-};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, Error as TlsError};
+use trust::{Authorities, FileError, Identity};
 
 use crate::Error;
 use crate::url::Url;
@@ -157,173 +146,37 @@ fn speaks_no_tls(error: &io::Error) -> bool {
 }
 
 fn client_config(settings: &TlsSettings) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Certificate { path: PathBuf::new(), problem: error.to_string() })?;
-    let verifier: Arc<dyn ServerCertVerifier> = if settings.skip_verify {
-        Arc::new(AnyCertificate(provider))
-    } else {
-        Arc::new(KnownCertificate::new(&settings.ca, provider)?)
+    let authorities = match settings.skip_verify {
+        true => None,
+        false => Some(authorities(&settings.ca)?),
     };
-    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    match settings.client.first() {
-        None => Ok(builder.with_no_client_auth()),
+    let identity = match settings.client.first() {
+        None => None,
         Some((certificate, key)) => {
-            let key_path = key.as_ref().unwrap_or(certificate);
-            let chain = certificates(certificate)?;
-            let key = PrivateKeyDer::from_pem_file(key_path)
-                .map_err(|error| unusable(key_path, &error))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| Error::Certificate {
-                path: certificate.clone(),
-                problem: error.to_string(),
-            })
+            Some(Identity::read(certificate, key.as_ref().unwrap_or(certificate))?)
         }
-    }
+    };
+    trust::client(authorities, identity).map_err(|error| Error::Certificate {
+        path: PathBuf::from("the system's certificate store"),
+        problem: error.to_string(),
+    })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = CertificateDer::pem_file_iter(path).map_err(|error| unusable(path, &error))?;
-    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| unusable(path, &error))?;
-    if found.is_empty() {
-        return Err(Error::Certificate {
-            path: path.to_owned(),
-            problem: "no certificate in it".to_owned(),
-        });
+/// The system's and the host's own; a damaged one that was asked for is an error.
+fn authorities(own: &[PathBuf]) -> Result<Authorities, Error> {
+    let mut authorities = Authorities::of_system();
+    for error in authorities.damaged() {
+        tracing::debug!(%error, "a certificate of the system's store cannot be read");
     }
-    Ok(found)
+    for path in own {
+        authorities.add(path)?;
+    }
+    Ok(authorities)
 }
 
-fn unusable(path: &Path, error: &pem::Error) -> Error {
-    Error::Certificate { path: path.to_owned(), problem: error.to_string() }
-}
-
-/// Believes what the system's roots or the host's own authorities vouch for, and the host's own certificates themselves.
-///
-/// The latter are self-signed server certificates, which the rules for authorities do not allow as such, but which Docker's
-/// documentation teaches to make and Go believes.
-#[derive(Debug)]
-struct KnownCertificate {
-    by_authority: Arc<WebPkiServerVerifier>,
-    own: Vec<CertificateDer<'static>>,
-}
-
-impl KnownCertificate {
-    fn new(own_files: &[PathBuf], provider: Arc<CryptoProvider>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        for error in &system.errors {
-            tracing::debug!(%error, "a certificate of the system's store cannot be read");
-        }
-        // A broken entry of the system's store is skipped, as Go does; one that was asked for is an error.
-        roots.add_parsable_certificates(system.certs);
-        let mut own = Vec::new();
-        for path in own_files {
-            for certificate in certificates(path)? {
-                roots.add(certificate.clone()).map_err(|error| Error::Certificate {
-                    path: path.clone(),
-                    problem: error.to_string(),
-                })?;
-                own.push(certificate);
-            }
-        }
-        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        let by_authority = built.map_err(|error| Error::Certificate {
-            path: PathBuf::from("the system's certificate store"),
-            problem: error.to_string(),
-        })?;
-        Ok(Self { by_authority, own })
-    }
-}
-
-impl ServerCertVerifier for KnownCertificate {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let verified = self.by_authority.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            // What has no name of its own here is that an authority is used as a server; a certificate that is too old or
-            // too new has.
-            Err(TlsError::InvalidCertificate(CertificateError::Other(_)))
-                if self.own.iter().any(|own| own == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.by_authority.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.by_authority.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_authority.supported_verify_schemes()
-    }
-}
-
-/// `skip_verify`: believes every certificate, but still checks that the other side has its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::Certificate { path: error.path, problem: error.problem.to_string() }
     }
 }
 

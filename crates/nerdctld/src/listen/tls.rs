@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use trust::{FileError, Problem};
 
 use crate::config::TlsFiles;
 
@@ -24,7 +24,7 @@ pub(crate) enum TlsError {
         path: String,
         /// Why.
         #[source]
-        source: pem::Error,
+        source: Problem,
     },
     /// A readable file without a certificate.
     #[error("{path}: there is no certificate in it")]
@@ -53,11 +53,7 @@ pub(crate) enum TlsError {
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::File {
-        what: "a private key",
-        path: files.key.display().to_string(),
-        source,
-    })?;
+    let key = trust::private_key(&files.key).map_err(|error| unusable("a private key", error))?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Pair)?;
@@ -78,14 +74,15 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed =
-        |source| TlsError::File { what: "certificates", path: path.display().to_string(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(failed)?;
-    if found.is_empty() {
-        return Err(TlsError::NoCertificate { path: path.display().to_string() });
+    trust::certificates(path).map_err(|error| unusable("certificates", error))
+}
+
+fn unusable(what: &'static str, error: FileError) -> TlsError {
+    let path = error.path.display().to_string();
+    match error.problem {
+        Problem::Empty => TlsError::NoCertificate { path },
+        source => TlsError::File { what, path, source },
     }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -5,24 +5,13 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::rustls::client::danger::{
-    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
-};
-use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
-use tokio_rustls::rustls::crypto::{
-    CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
-};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError,
-    RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection};
+use trust::{Authorities, Identity};
 
 use crate::log_config::SyslogTls;
 
@@ -94,131 +83,42 @@ impl Tls {
 /// # Errors
 /// A sentence about the file that cannot be used.
 pub(super) fn config(options: &SyslogTls) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if options.skip_verify {
-        Arc::new(Believer { authorities: None, own: Vec::new(), provider: Arc::clone(&provider) })
-    } else {
-        Arc::new(Believer::new(options.ca.as_deref(), Arc::clone(&provider))?)
+    let authorities = match options.skip_verify {
+        true => None,
+        false => Some(authorities(options.ca.as_deref())?),
     };
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let config = match (&options.certificate, &options.key) {
-        (None, None) => builder.with_no_client_auth(),
+    let identity = match (&options.certificate, &options.key) {
+        (None, None) => None,
         (certificate, key) => {
-            let unusable = |error: String| format!("could not load X509 key pair: {error}");
-            let file = |path: &Option<std::path::PathBuf>| path.clone().unwrap_or_default();
-            let chain = certificates(&file(certificate)).map_err(unusable)?;
-            let key = PrivateKeyDer::from_pem_file(file(key));
-            let key = key.map_err(|error| unusable(error.to_string()))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| unusable(error.to_string()))?
+            let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+            let pair = Identity::read(&file(certificate), &file(key));
+            Some(pair.map_err(|error| format!("could not load X509 key pair: {}", error.problem))?)
         }
     };
+    let config = trust::client(authorities, identity).map_err(|error| error.to_string())?;
     Ok(Arc::new(config))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let found: Vec<_> = found.map_err(|error| error.to_string())?;
-    if found.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(found) }
-}
-
-/// Believes what the system's authorities and the named ones vouch for, and the named certificates themselves, as Go does;
-/// or, without authorities, everybody who has the key to the certificate that is shown.
-#[derive(Debug)]
-struct Believer {
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    own: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Believer {
-    fn new(ca: Option<&Path>, provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        // What of the system's is damaged vouches for nobody.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let own = match ca {
-            None => Vec::new(),
-            Some(path) => certificates(path).map_err(|error| {
-                format!("could not read CA certificate {:?}: {error}", path.display().to_string())
-            })?,
-        };
-        roots.add_parsable_certificates(own.iter().cloned());
-        let built =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-        let authorities = Some(built.build().map_err(|error| error.to_string())?);
-        Ok(Self { authorities, own, provider })
+/// The system's and those of the named file, as far as they can be used.
+fn authorities(ca: Option<&Path>) -> Result<Authorities, String> {
+    let mut authorities = Authorities::of_system();
+    if let Some(path) = ca {
+        authorities.add_parsable(path).map_err(|error| {
+            let path = path.display().to_string();
+            format!("could not read CA certificate {path:?}: {}", error.problem)
+        })?;
     }
-}
-
-impl ServerCertVerifier for Believer {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let Some(authorities) = &self.authorities else {
-            return Ok(ServerCertVerified::assertion());
-        };
-        let verified = authorities.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            // An authority that is used as a server; one that is too old or too new has another error.
-            Err(TlsError::InvalidCertificate(CertificateError::Other(_)))
-                if self.own.iter().any(|own| own == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    Ok(authorities)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::net::TcpListener;
-    use std::path::PathBuf;
     use std::process::Command;
     use std::thread::JoinHandle;
 
+    use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
     use super::super::tests::{client, line};
@@ -248,8 +148,8 @@ mod tests {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
-                certificates(certificate).unwrap(),
-                PrivateKeyDer::from_pem_file(key).unwrap(),
+                trust::certificates(certificate).unwrap(),
+                trust::private_key(key).unwrap(),
             )
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
