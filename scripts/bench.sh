@@ -1,7 +1,7 @@
 #!/bin/bash
 # bench.sh - nerdctld beside dockerd 29 in one run, and the floor of both: containerd alone, CNI plugins alone.
 #
-# Prints a table of ratios; judges nothing. A full run takes up to eight minutes, --quick up to two; numbers are worth
+# Prints a table of ratios; judges nothing. A full run takes up to nine minutes, --quick up to three; numbers are worth
 # something only while the machine does nothing else.
 #
 # usage: bench.sh [--quick] [--only NAMES] [--socket NAME=unix://PATH] [--no-floor] [--list] [ROW…]

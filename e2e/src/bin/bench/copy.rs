@@ -15,17 +15,24 @@ const FILES: usize = 256;
 /// Bytes of a small one.
 const SMALL: usize = 4096;
 
-/// What copies a tree of `bytes`.
-pub(crate) fn probe(api: &Api, way: CopyWay, bytes: usize) -> Result<Probe<'_>> {
-    let container = with_tree(api, bytes)?;
+/// What copies the tree of `bytes` that [`with_tree`] made.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn probe(container: &Container, way: CopyWay, bytes: usize) -> Result<Probe<'static>> {
+    let tree = Tree { api: container.api().clone(), path: container.path("") };
     Ok(match way {
-        CopyWay::Out => reads(container, "/archive?path=/tree", bytes),
-        CopyWay::Export => reads(container, "/export", bytes),
-        CopyWay::In => writes(container, bytes)?,
+        CopyWay::Out => reads(tree, "/archive?path=/tree", bytes),
+        CopyWay::Export => reads(tree, "/export", bytes),
+        CopyWay::In => writes(tree, bytes)?,
     })
 }
 
-fn with_tree(api: &Api, bytes: usize) -> Result<Container> {
+/// A running container with a tree of `bytes`.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn with_tree(api: &Api, bytes: usize) -> Result<Container> {
     let large = bytes / FILES;
     let script = format!(
         "for n in $(seq {FILES}); do d=/tree/$((n % 16)); mkdir -p $d; head -c {large} /dev/urandom > $d/large$n
@@ -38,43 +45,51 @@ fn with_tree(api: &Api, bytes: usize) -> Result<Container> {
     Ok(container)
 }
 
-fn reads(container: Container, rest: &'static str, bytes: usize) -> Probe<'static> {
+fn reads(tree: Tree, rest: &'static str, bytes: usize) -> Probe<'static> {
     Box::new(move || {
-        let (took, read) = timed(|| read(&container, rest, |_| ()))?;
+        let (took, read) = timed(|| tree.read(rest, |_| ()))?;
         ensure!(read > bytes, "a tree of {bytes} bytes in an archive of {read}");
         Ok(vec![megabytes_per_second(bytes, took)])
     })
 }
 
-/// Reads an archive to its end; `each` sees all of it. Gives its length.
-fn read(container: &Container, rest: &str, mut each: impl FnMut(&[u8])) -> Result<usize> {
-    let mut stream =
-        container.api().stream(&container.api().request("GET", &container.path(rest)))?;
-    ensure!(stream.head.status == 200, "{rest}: status {}", stream.head.status);
-    let mut buffer = vec![0; 256 * 1024];
-    let mut length = 0;
-    loop {
-        match stream.read(&mut buffer)? {
-            0 => return Ok(length),
-            count => {
-                each(&buffer[..count]);
-                length += count;
+/// The container, which others keep.
+struct Tree {
+    api: Api,
+    path: String,
+}
+
+impl Tree {
+    /// Reads an archive to its end; `each` sees all of it. Gives its length.
+    fn read(&self, rest: &str, mut each: impl FnMut(&[u8])) -> Result<usize> {
+        let request = self.api.request("GET", &format!("{}{rest}", self.path));
+        let mut stream = self.api.stream(&request)?;
+        ensure!(stream.head.status == 200, "{rest}: status {}", stream.head.status);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut length = 0;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(length),
+                count => {
+                    each(&buffer[..count]);
+                    length += count;
+                }
             }
         }
     }
 }
 
-fn writes(container: Container, bytes: usize) -> Result<Probe<'static>> {
+fn writes(tree: Tree, bytes: usize) -> Result<Probe<'static>> {
     let mut archive = Vec::with_capacity(bytes + bytes / 8);
-    read(&container, "/archive?path=/tree", |part| archive.extend_from_slice(part))?;
+    tree.read("/archive?path=/tree", |part| archive.extend_from_slice(part))?;
     Ok(Box::new(move || {
         let (took, status) = timed(|| {
-            let api = container.api();
-            let request = api
-                .request("PUT", &container.path("/archive?path=/tmp"))
+            let request = tree
+                .api
+                .request("PUT", &format!("{}/archive?path=/tmp", tree.path))
                 .header("Content-Type", "application/x-tar")
                 .header("Content-Length", archive.len().to_string());
-            let mut connection = api.connect()?;
+            let mut connection = tree.api.connect()?;
             connection.send(&request)?;
             connection.write(&archive).context("sending an archive")?;
             Ok(connection.head()?.status)

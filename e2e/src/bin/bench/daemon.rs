@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use crate::clock::Clock;
 use crate::crowd::{at_once, burst, milliseconds_since, timed};
 use crate::ground::Ground;
-use crate::rows::{Answer, Clients, Helpers, LINE, Look, Measure, Network};
+use crate::rows::{Answer, Clients, Helpers, LINE, Look, Measure, Network, READING};
 use crate::side::{Probe, Side};
 use crate::{copy, memory, transfer};
 
+mod image_names;
 mod log_crowd;
 
 /// A list of a thousand, asked for by 32 at once, may take this long.
@@ -37,6 +38,8 @@ pub(crate) struct Daemon {
     api: Api,
     /// Ids of the created containers.
     population: Mutex<Vec<String>>,
+    /// The container with a large tree, for as long as rows want it.
+    tree: Mutex<Option<Container>>,
     // Dropped in this order: the process before what it stands on.
     process: Mutex<Option<Process>>,
     ground: Option<Ground>,
@@ -53,6 +56,7 @@ impl Daemon {
             name,
             api: Api::new(ground.host().socket()),
             population: Mutex::default(),
+            tree: Mutex::default(),
             process: Mutex::default(),
             ground: Some(ground),
         };
@@ -74,6 +78,7 @@ impl Daemon {
             name,
             api,
             population: Mutex::default(),
+            tree: Mutex::default(),
             process: Mutex::default(),
             ground: None,
         })
@@ -125,6 +130,10 @@ impl Daemon {
 
     fn population(&self) -> MutexGuard<'_, Vec<String>> {
         self.population.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Option<Container>> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn list(&self) -> Request {
@@ -241,10 +250,17 @@ impl Daemon {
         }))
     }
 
+    /// Create alone: the guard removes what was made before the next side's turn.
+    fn create(&self) -> Result<f64> {
+        let (took, container) = timed(|| self.api.create(body_of_true(Network::None)))?;
+        container.remove()?;
+        std::mem::forget(container);
+        Ok(took)
+    }
+
     fn life(&self, network: Network) -> Result<f64> {
-        let body = json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host_config(network)});
         let (took, container) = timed(|| {
-            let container = self.api.create(body)?;
+            let container = self.api.create(body_of_true(network))?;
             container.start()?;
             let code = container.wait()?;
             ensure!(code == 0, "true ended with {code}");
@@ -303,18 +319,10 @@ impl Daemon {
         run_to_end(&container)?;
         Ok(Box::new(move || {
             let request = self.api.request("GET", &container.path("/logs?stdout=1&stderr=1"));
-            let (took, read) = timed(|| {
-                let mut stream = self.api.stream(&request)?;
-                ensure!(stream.head.status == 200, "logs: status {}", stream.head.status);
-                let mut read = 0;
-                while let Some((_, payload)) = frames::next(&mut stream)? {
-                    read += payload.len();
-                }
-                stream.read_to_end(&mut Vec::new())?;
-                Ok(read)
-            })?;
-            ensure!(read == bytes, "{bytes} bytes were written, and {read} read");
-            Ok(vec![megabytes_per_second(bytes, took)])
+            let (took, read) = timed(|| read_log(&self.api, &request))?;
+            let enough = read == bytes || took > READING.as_secs_f64() * 1e3;
+            ensure!(enough, "{bytes} bytes were written, and {read} read");
+            Ok(vec![megabytes_per_second(read, took)])
         }))
     }
 }
@@ -346,6 +354,9 @@ impl Side for Daemon {
     }
 
     fn probe(&self, measure: Measure) -> Result<Option<Probe<'_>>> {
+        if !matches!(measure, Measure::Copy(..)) {
+            drop(self.tree().take());
+        }
         Ok(match measure {
             Measure::Start(answer) => self.start_probe(answer),
             Measure::Memory { kind, after_list } => self.memory_probe(kind, after_list),
@@ -363,13 +374,22 @@ impl Side for Daemon {
             Measure::ListHung => self.hung_probe(false)?,
             Measure::InspectHung => self.hung_probe(true)?,
             Measure::Look(look) => Some(self.look_probe(look)?),
+            Measure::Create => Some(Box::new(move || Ok(vec![self.create()?]))),
+            Measure::ImageList(count) => Some(image_names::probe(self, count)?),
             Measure::Life { network, at_once: count } => {
                 Some(Box::new(move || at_once(0..count, |_| Ok(vec![self.life(network)?]))))
             }
             Measure::Exec { at_once } => Some(self.exec_probe(at_once)?),
             Measure::LogWrite(bytes) => Some(self.log_write_probe(bytes)),
             Measure::LogRead(bytes) => Some(self.log_read_probe(bytes)?),
-            Measure::Copy(way, bytes) => Some(copy::probe(&self.api, way, bytes)?),
+            Measure::Copy(way, bytes) => {
+                let mut tree = self.tree();
+                let container = match &mut *tree {
+                    Some(container) => container,
+                    none => none.insert(copy::with_tree(&self.api, bytes)?),
+                };
+                Some(copy::probe(container, way, bytes)?)
+            }
             Measure::Transfer(way, figure, bytes) => match &self.ground {
                 Some(ground) => {
                     let pid = self.process().as_mut().context("the daemon does not run")?.pid()?;
@@ -442,10 +462,32 @@ fn host_config(network: Network) -> Value {
     json!({"NetworkMode": mode})
 }
 
+fn body_of_true(network: Network) -> Value {
+    json!({"Image": BUSYBOX, "Cmd": ["true"], "HostConfig": host_config(network)})
+}
+
+/// Reads a log to its end, or until [`READING`] is over, and gives its length so far.
+fn read_log(api: &Api, request: &Request) -> Result<usize> {
+    let began = Instant::now();
+    let mut stream = api.stream(request)?;
+    ensure!(stream.head.status == 200, "logs: status {}", stream.head.status);
+    let mut read = 0;
+    while let Some((_, payload)) = frames::next(&mut stream)? {
+        read += payload.len();
+        if began.elapsed() > READING {
+            return Ok(read);
+        }
+    }
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(read)
+}
+
 fn run_to_end(container: &Container) -> Result<()> {
     container.start()?;
-    let code = container.wait()?;
-    ensure!(code == 0, "the writer ended with {code}");
+    // A gigabyte takes its time.
+    let wait = container.api().request("POST", &container.path("/wait"));
+    let ended = patient(container.api())?.roundtrip(&wait)?.expect(200)?.json()?;
+    ensure!(ended["StatusCode"] == 0, "the writer ended with {ended}");
     Ok(())
 }
 

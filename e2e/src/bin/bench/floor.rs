@@ -138,6 +138,16 @@ impl Floor {
         Ok(took)
     }
 
+    /// Makes record and snapshot; both go where nobody measures.
+    fn create_probe(&self) -> Probe<'_> {
+        Box::new(move || {
+            let id = unique("create");
+            let (took, ()) = timed(|| self.runtime.block_on(self.create(&id, &["true"])))?;
+            self.runtime.block_on(self.remove(&id))?;
+            Ok(vec![took])
+        })
+    }
+
     fn life_probe(&self, network: Network, count: usize) -> Result<Probe<'_>> {
         if network == Network::None {
             return Ok(Box::new(move || at_once(0..count, |_| Ok(vec![self.life()?]))));
@@ -299,6 +309,7 @@ impl Side for Floor {
             Measure::Start(Answer::Ping) => Some(self.spawn_probe()?),
             Measure::List(clients) => Some(self.list_probe(clients)),
             Measure::Inspect(clients) => Some(self.inspect_probe(clients)?),
+            Measure::Create => Some(self.create_probe()),
             Measure::Life { network, at_once } => Some(self.life_probe(network, at_once)?),
             Measure::Cni(command) => Some(self.cni_probe(command)?),
             Measure::Exec { at_once } => Some(self.exec_probe(at_once)?),
@@ -309,6 +320,7 @@ impl Side for Floor {
             | Measure::ListHung
             | Measure::InspectHung
             | Measure::Look(_)
+            | Measure::ImageList(_)
             | Measure::LogRead(_)
             | Measure::LogCrowd(_)
             | Measure::Copy(..)

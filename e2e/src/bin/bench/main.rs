@@ -50,10 +50,10 @@ use rows::Row;
 use side::Side;
 use table::Columns;
 
-/// A full run ends before eight minutes, the last repetition and the clean-up included.
-const LIMIT: Duration = Duration::from_secs(400);
-/// A quick one before two.
-const QUICK_LIMIT: Duration = Duration::from_secs(100);
+/// A full run ends before nine minutes, the last repetition and the clean-up included.
+const LIMIT: Duration = Duration::from_secs(480);
+/// A quick one before three.
+const QUICK_LIMIT: Duration = Duration::from_secs(150);
 
 /// Measures Docker API sockets and prints a table of ratios.
 #[derive(Debug, Parser)]
@@ -62,7 +62,7 @@ struct Flags {
     /// Only rows of these names, or whose names contain these.
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
-    /// Fewer repetitions and at most 100 containers: under two minutes.
+    /// Fewer repetitions and at most 100 containers: under three minutes.
     #[arg(long)]
     quick: bool,
     /// Daemons to start, of nerdctld and dockerd; both without this and --socket. The same one twice shows how much of a

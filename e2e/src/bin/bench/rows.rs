@@ -89,6 +89,10 @@ pub(crate) enum Measure {
     InspectHung,
     /// What a running container uses, or its processes.
     Look(Look),
+    /// Create alone; what it made is removed where nobody measures.
+    Create,
+    /// The list of images while a few of them have this many names together.
+    ImageList(usize),
     /// Create, start, wait, remove of `true`.
     Life {
         /// Its network.
@@ -103,7 +107,7 @@ pub(crate) enum Measure {
     },
     /// From start to end of a container that writes this many bytes in lines of [`LINE`].
     LogWrite(usize),
-    /// The log of such a container, read to its end.
+    /// The log of such a container, read to its end, or for as long as [`READING`].
     LogRead(usize),
     /// A tree of files of this many bytes out of a running container, or into it.
     Copy(CopyWay, usize),
@@ -179,6 +183,9 @@ pub(crate) const LINES_PER_SECOND: u32 = 1000;
 /// Length of a line of log, its end included.
 pub(crate) const LINE: usize = 100;
 
+/// A log that takes longer to read tells its speed by what was read until then.
+pub(crate) const READING: Duration = Duration::from_secs(12);
+
 /// How often something is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Repeat {
@@ -215,17 +222,18 @@ pub(crate) struct Row {
 /// Row by row, in an order in which the number of containers only grows.
 pub(crate) fn all(quick: bool) -> Vec<Row> {
     let repeats = Repeats { quick };
-    let log = if quick { 16_000_000 } else { 64_000_000 };
     let sizes: &[usize] = if quick { &[10, 100] } else { &[10, 100, 1000] };
     let mut rows = idle(repeats);
     rows.extend(lives(repeats));
     rows.extend(looks(repeats));
     rows.extend(execs(repeats));
-    rows.extend(logs(repeats, log, if quick { 10 } else { 50 }));
-    rows.extend(copies(repeats, if quick { 64_000_000 } else { 256_000_000 }));
-    // Beside `memory.idle` they show what the rows since then have left.
-    rows.extend(memory("memory.flow", "after logs and trees", false, 0));
+    rows.extend(logs(repeats));
+    rows.extend(beside());
+    rows.extend(copies(repeats, if quick { 64_000_000 } else { 1_000_000_000 }));
     rows.extend(transfers(repeats, if quick { 60_000_000 } else { 300_000_000 }));
+    // Beside `memory.idle` they show what the rows since then have left.
+    rows.extend(memory("memory.flow", "after logs, trees and images", false, 0));
+    rows.extend(sizes.iter().map(|&names| image_list(repeats, names)));
     for &size in sizes {
         rows.extend(reads(repeats, size));
         if size == 100 {
@@ -245,23 +253,28 @@ struct Repeats {
 impl Repeats {
     /// What takes a moment: many.
     fn requests(self) -> Repeat {
-        let (most, budget) = if self.quick { (30, 400) } else { (100, 2500) };
+        let (most, budget) = if self.quick { (30, 300) } else { (100, 1000) };
         let [budget, rest] = [budget, 10].map(Duration::from_millis);
         Repeat { warm_up: 1, least: 2, most, budget, rest }
     }
 
     /// What starts processes.
     fn runs(self) -> Repeat {
-        let (least, budget) = if self.quick { (1, 1000) } else { (2, 5000) };
+        let (least, budget) = if self.quick { (1, 700) } else { (2, 3000) };
         let [budget, rest] = [budget, 50].map(Duration::from_millis);
         Repeat { warm_up: 1, least, most: 20, budget, rest }
     }
 
     /// What takes a second or more.
     fn long(self) -> Repeat {
-        let (least, budget) = if self.quick { (1, 1000) } else { (3, 6000) };
+        let (least, budget) = if self.quick { (1, 700) } else { (2, 3000) };
         let [budget, rest] = [budget, 300].map(Duration::from_millis);
-        Repeat { warm_up: 0, least, most: 5, budget, rest }
+        Repeat { warm_up: 0, least, most: 3, budget, rest }
+    }
+
+    /// What takes many seconds.
+    fn single(self) -> Repeat {
+        Repeat { least: 1, most: 1, ..self.long() }
     }
 
     /// What is just read.
@@ -298,7 +311,14 @@ fn memory(name: &str, state: &str, after_list: bool, containers: usize) -> Vec<R
 }
 
 fn lives(repeats: Repeats) -> Vec<Row> {
-    let mut rows = Vec::new();
+    let mut rows = vec![Row {
+        name: "create".into(),
+        what: "create alone".into(),
+        unit: Unit::Milliseconds,
+        measure: Measure::Create,
+        containers: 0,
+        repeat: repeats.runs(),
+    }];
     for (network, word) in [(Network::None, "none"), (Network::Bridge, "bridge")] {
         for at_once in [1, 8] {
             let (suffix, words) = crowd(at_once);
@@ -356,23 +376,33 @@ fn execs(repeats: Repeats) -> Vec<Row> {
     vec![row(1), row(8)]
 }
 
-fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {
-    let row = |name: &str, what: String, measure| Row {
+fn logs(repeats: Repeats) -> Vec<Row> {
+    let row = |name: &str, what: String, measure, repeat| Row {
         name: name.into(),
         what,
         unit: Unit::MegabytesPerSecond,
         measure,
         containers: 0,
-        repeat: repeats.long(),
+        repeat,
     };
-    let megabytes = bytes / 1_000_000;
+    let read = |name: &str, megabytes: usize, repeat| {
+        let what = format!("`GET logs` of {megabytes} MB");
+        row(name, what, Measure::LogRead(megabytes * 1_000_000), repeat)
+    };
+    let megabytes = if repeats.quick { 16 } else { 64 };
+    let crowd = if repeats.quick { 10 } else { 50 };
     vec![
         row(
             "logs.write",
             format!("start to end of a container that writes {megabytes} MB in lines of {LINE}"),
-            Measure::LogWrite(bytes),
+            Measure::LogWrite(megabytes * 1_000_000),
+            repeats.long(),
         ),
-        row("logs.read", format!("`GET logs` of {megabytes} MB"), Measure::LogRead(bytes)),
+        if repeats.quick {
+            read("logs.read", megabytes, repeats.long())
+        } else {
+            read("logs.1gb", 1000, repeats.single())
+        },
         Row {
             name: "logs.crowd".into(),
             what: format!(
@@ -383,6 +413,11 @@ fn logs(repeats: Repeats, bytes: usize, crowd: usize) -> Vec<Row> {
             containers: 0,
             repeat: Repeats::once(),
         },
+    ]
+}
+
+fn beside() -> Vec<Row> {
+    vec![
         Row {
             name: "memory.beside".into(),
             what: "private, beside the daemon, for each running container".into(),
@@ -415,7 +450,7 @@ fn copies(repeats: Repeats, bytes: usize) -> Vec<Row> {
         unit: Unit::MegabytesPerSecond,
         measure: Measure::Copy(way, bytes),
         containers: 0,
-        repeat: repeats.long(),
+        repeat: Repeat { most: 2, ..repeats.long() },
     };
     rows.map(row).into()
 }
@@ -433,14 +468,7 @@ fn transfers(repeats: Repeats, bytes: usize) -> Vec<Row> {
         let peak = format!("the most that is resident during a {name} of {megabytes} MB");
         [
             (name.to_owned(), what, Unit::MegabytesPerSecond, Figure::Speed, way, repeats.long()),
-            (
-                format!("{name}.peak"),
-                peak,
-                Unit::Mebibytes,
-                Figure::Peak,
-                way,
-                Repeat { least: 1, most: 1, ..repeats.long() },
-            ),
+            (format!("memory.{name}"), peak, Unit::Mebibytes, Figure::Peak, way, repeats.single()),
         ]
     });
     rows.map(|(name, what, unit, figure, way, repeat)| Row {
@@ -452,6 +480,17 @@ fn transfers(repeats: Repeats, bytes: usize) -> Vec<Row> {
         repeat,
     })
     .collect()
+}
+
+fn image_list(repeats: Repeats, names: usize) -> Row {
+    Row {
+        name: format!("image.list.{names}"),
+        what: format!("list of images, {names} names of three"),
+        unit: Unit::Milliseconds,
+        measure: Measure::ImageList(names),
+        containers: 0,
+        repeat: repeats.requests(),
+    }
 }
 
 fn reads(repeats: Repeats, size: usize) -> Vec<Row> {

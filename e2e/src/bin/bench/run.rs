@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::Result;
-
 use crate::clock::Clock;
-use crate::rows::{Repeat, Row};
+use crate::rows::{Measure, Repeat, Row};
 use crate::side::{Probe, Side};
 use crate::stats::Stats;
 use crate::table::{Cell, Line};
@@ -54,15 +52,7 @@ fn measure(
     if let Some(reason) = clock.over() {
         return sides.iter().map(|_| Cell::Skipped(reason)).collect();
     }
-    let mut contestants: Vec<Contestant<'_>> = sides
-        .iter()
-        .zip(refusals)
-        .enumerate()
-        .map(|(place, (side, refusal))| match refusal {
-            Some(refusal) => Contestant::failed(place, refusal.clone()),
-            None => Contestant::new(place, side.probe(row.measure)),
-        })
-        .collect();
+    let mut contestants = prepare(row.measure, sides, refusals);
     for repetition in 0..row.repeat.warm_up + row.repeat.most {
         let mut busy = false;
         // There and back, so that none always comes after the same other.
@@ -78,6 +68,27 @@ fn measure(
     contestants.into_iter().map(|contestant| contestant.finish(clock)).collect()
 }
 
+/// All sides at the same time: large logs and trees take a while to write, and nobody measures.
+fn prepare<'a>(
+    measure: Measure,
+    sides: &[&'a dyn Side],
+    refusals: &[Option<String>],
+) -> Vec<Contestant<'a>> {
+    std::thread::scope(|scope| {
+        let prepare = |side: &'a dyn Side, refusal: &Option<String>| match refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => side.probe(measure).map_err(|error| format!("{error:#}")),
+        };
+        let pairs = sides.iter().zip(refusals);
+        let threads: Vec<_> =
+            pairs.map(|(side, refusal)| scope.spawn(move || prepare(*side, refusal))).collect();
+        let probes = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("panicked in preparation".into())));
+        probes.enumerate().map(|(place, probe)| Contestant::new(place, probe)).collect()
+    })
+}
+
 /// One side in one row.
 #[derive(Default)]
 struct Contestant<'a> {
@@ -91,15 +102,11 @@ struct Contestant<'a> {
 }
 
 impl<'a> Contestant<'a> {
-    fn new(place: usize, probe: Result<Option<Probe<'a>>>) -> Self {
+    fn new(place: usize, probe: Result<Option<Probe<'a>>, String>) -> Self {
         match probe {
             Ok(probe) => Self { place, probe, ..Self::default() },
-            Err(error) => Self::failed(place, format!("{error:#}")),
+            Err(reason) => Self { place, failure: Some(reason), ..Self::default() },
         }
-    }
-
-    fn failed(place: usize, reason: String) -> Self {
-        Self { place, failure: Some(reason), ..Self::default() }
     }
 
     /// Goes through one repetition; false when it is done.

@@ -7,7 +7,7 @@ use crate::rows::Measure;
 
 /// Repeats one measurement: each call is one repetition and gives its samples in the row's unit. What it needs (running
 /// containers, a stopped shim, open connections) it holds, and takes back when dropped.
-pub(crate) type Probe<'a> = Box<dyn FnMut() -> Result<Vec<f64>> + 'a>;
+pub(crate) type Probe<'a> = Box<dyn FnMut() -> Result<Vec<f64>> + Send + 'a>;
 
 /// Something to be measured: a daemon, or what lies below one.
 pub(crate) trait Side: Sync {
@@ -20,7 +20,7 @@ pub(crate) trait Side: Sync {
     /// When that is refused, or the time is over before.
     fn populate(&self, count: usize, clock: &Clock) -> Result<()>;
 
-    /// What repeats a measurement, or `None` where there is nothing to compare.
+    /// What repeats a measurement, or `None` where there is nothing to compare. All sides prepare theirs at the same time.
     ///
     /// # Errors
     /// When it cannot be prepared.

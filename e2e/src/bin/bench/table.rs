@@ -30,7 +30,7 @@ impl Cell {
         match self {
             Self::Absent => "–".into(),
             Self::Skipped(reason) => format!("({reason})"),
-            Self::Failed(_) => "failed".into(),
+            Self::Failed(_) => "FAILED".into(),
             Self::Measured(Stats { median, count: 1, .. }) => number(*median),
             Self::Measured(stats) => format!("{} ({})", number(stats.median), number(stats.p95)),
         }
@@ -67,7 +67,7 @@ pub(crate) fn markdown(columns: &Columns, lines: &[Line]) -> String {
     for line in lines {
         for (cell, name) in line.cells.iter().zip(columns.names()) {
             if let Cell::Failed(reason) = cell {
-                let _ = write!(text, "\n`{}` of {name} failed: {}\n", line.row.name, reason.trim());
+                let _ = write!(text, "\n`{}` of {name} FAILED: {}\n", line.row.name, reason.trim());
             }
         }
     }
@@ -160,7 +160,7 @@ mod tests {
         let columns = Columns { daemons: vec!["ours".into(), "dockerd".into()], floor: false };
         let lines = [line(vec![Cell::Failed("no\n".into()), Cell::Absent])];
         assert!(markdown(&columns, &lines).ends_with(
-            "| `start` | spawn to first `_ping`, ms | failed | – | – |\n\n`start` of ours failed: no\n"
+            "| `start` | spawn to first `_ping`, ms | FAILED | – | – |\n\n`start` of ours FAILED: no\n"
         ));
     }
 }

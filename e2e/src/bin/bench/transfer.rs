@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use e2e::api::pull_messages;
 use e2e::forge::{Forge, LAYER, digest, tar};
@@ -47,22 +47,22 @@ pub(crate) fn probe(
     bytes: usize,
 ) -> Result<Probe<'_>> {
     let forge = Forge::new(stand.host, REPOSITORY);
-    let layers = made(stand.host, &forge, bytes)?;
+    let large = made(stand.host, &forge, bytes)?;
     let name = forge.reference("one");
     if way != TransferWay::Pull {
         stand.api.have(&name)?;
     }
     // Here, and not with the daemon, whose memory is measured.
     let archive = match way {
-        TransferWay::Load => stand.api.get(&format!("/images/get?names={name}"))?.expect(200)?.body,
-        _ => Vec::new(),
+        TransferWay::Load => large.archive(stand.api, &name)?,
+        _ => Arc::default(),
     };
     Ok(Box::new(move || {
         match way {
             TransferWay::Pull | TransferWay::Load => {
                 stand.api.delete(&format!("/images/{name}?force=1")).map(drop)?;
             }
-            TransferWay::Push => stand.forget_sources(&layers)?,
+            TransferWay::Push => stand.forget_sources(&large.digests)?,
             TransferWay::Save => {}
         }
         memory::forget_peak(stand.pid)?;
@@ -119,20 +119,40 @@ impl Stand<'_> {
     }
 }
 
-/// Makes the image, unless an earlier row has.
-fn made(host: &Host, forge: &Forge<'_>, bytes: usize) -> Result<Vec<String>> {
-    static MADE: Mutex<BTreeMap<PathBuf, Vec<String>>> = Mutex::new(BTreeMap::new());
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let root = host.root()?.to_owned();
-    if let Some(digests) = made.get(&root) {
-        return Ok(digests.clone());
-    }
-    let digests = make(forge, bytes)?;
-    made.insert(root, digests.clone());
-    Ok(digests)
+/// The image of one side.
+#[derive(Default)]
+struct Large {
+    /// Of its layers and its manifest.
+    digests: Vec<String>,
+    /// As saved, once that was asked for.
+    archive: Mutex<Arc<Vec<u8>>>,
 }
 
-/// Puts the image into the registry, and answers with the digests of its layers.
+impl Large {
+    fn archive(&self, api: &Api, name: &str) -> Result<Arc<Vec<u8>>> {
+        let mut archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+        if archive.is_empty() {
+            *archive = Arc::new(api.get(&format!("/images/get?names={name}"))?.expect(200)?.body);
+        }
+        Ok(Arc::clone(&archive))
+    }
+}
+
+/// Makes the image, unless an earlier row has.
+fn made(host: &Host, forge: &Forge<'_>, bytes: usize) -> Result<Arc<Large>> {
+    static MADE: Mutex<BTreeMap<PathBuf, Arc<Large>>> = Mutex::new(BTreeMap::new());
+    let made = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let root = host.root()?.to_owned();
+    if let Some(large) = made().get(&root) {
+        return Ok(Arc::clone(large));
+    }
+    // Not under the lock: other sides make theirs meanwhile.
+    let large = Arc::new(Large { digests: make(forge, bytes)?, ..Large::default() });
+    made().insert(root, Arc::clone(&large));
+    Ok(large)
+}
+
+/// Puts the image into the registry, and answers with the digests of its layers and its manifest.
 fn make(forge: &Forge<'_>, bytes: usize) -> Result<Vec<String>> {
     let (mut layers, mut diff_ids, mut digests) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..LAYERS {

@@ -11,9 +11,6 @@ use crate::crowd::at_once;
 use crate::rows::LINES_PER_SECOND;
 use crate::side::Probe;
 
-/// How long each writes: the start of all must fit in, and the look at them.
-const SECONDS: u32 = 30;
-
 /// How long is looked.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -24,8 +21,9 @@ pub(super) fn probe(daemon: &Daemon, count: usize) -> Option<Probe<'_>> {
 }
 
 fn measure(daemon: &Daemon, count: usize) -> Result<f64> {
+    let lines = LINES_PER_SECOND * seconds(count);
     let containers: Vec<Container> =
-        (0..count).map(|_| daemon.api.create(writer())).collect::<Result<_>>()?;
+        (0..count).map(|_| daemon.api.create(writer(lines))).collect::<Result<_>>()?;
     at_once(containers.chunks(count.div_ceil(HANDS)), |some| {
         some.iter().try_for_each(Container::start)?;
         Ok(Vec::new())
@@ -39,23 +37,28 @@ fn measure(daemon: &Daemon, count: usize) -> Result<f64> {
     }
     for container in &containers {
         container.wait()?;
-        check(container)?;
+        check(container, lines)?;
     }
     Ok((after - before) * 1e3 / took.as_secs_f64())
 }
 
-fn writer() -> serde_json::Value {
-    let (total, half) = (LINES_PER_SECOND * SECONDS, LINES_PER_SECOND / 2);
+/// How long each writes: the start of all must fit in, and the look at them.
+fn seconds(count: usize) -> u32 {
+    u32::try_from(count / 3).unwrap_or(u32::MAX).saturating_add(10)
+}
+
+fn writer(lines: u32) -> serde_json::Value {
+    let half = LINES_PER_SECOND / 2;
     let mut body = script_body(&format!(
-        "i=1; while [ $i -le {total} ]; do seq $i $((i+{half}-1)); i=$((i+{half})); sleep 0.5; done"
+        "i=1; while [ $i -le {lines} ]; do seq $i $((i+{half}-1)); i=$((i+{half})); sleep 0.5; done"
     ));
     body["HostConfig"] = json!({"NetworkMode": "none"});
     body
 }
 
-fn check(container: &Container) -> Result<()> {
+fn check(container: &Container, lines: u32) -> Result<()> {
     let text = container.logs("")?.text();
-    let expected = 1..=LINES_PER_SECOND * SECONDS;
+    let expected = 1..=lines;
     ensure!(
         text.lines().map(str::parse).eq(expected.clone().map(Ok)),
         "{} lines of {} in the log",
