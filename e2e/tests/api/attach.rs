@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use e2e::api::script_body;
+use e2e::sandbox::until;
 use e2e::{Api, Container, Context as _, Result, Rig, Test, ensure, frames, tests};
 use serde_json::{Value, json};
 
@@ -19,6 +20,10 @@ pub(crate) const TESTS: &[Test] = tests![
     input_in_the_packet_of_the_request.ours_only(),
     a_half_closed_connection_still_gets_output,
     input_stays_open_unless_asked_for_once,
+    // dockerd leaves the input open where its output's side fails first.
+    a_client_that_vanishes_ends_the_input.ours_only(),
+    // dockerd lets go of it with the container's next output.
+    nothing_is_held_for_a_client_that_vanished.ours_only(),
     input_needs_open_stdin,
     all_clients_get_all,
     // With dockerd it stops the container (moby `daemon/internal/stream`: writers wait).
@@ -156,6 +161,43 @@ fn input_stays_open_unless_asked_for_once(rig: &Rig) -> Result<()> {
     std::thread::sleep(Duration::from_millis(300));
     ensure!(container.status()? == "running", "its input was closed");
     Ok(())
+}
+
+fn a_client_that_vanishes_ends_the_input(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let script = "read line; echo got $line; echo read $(cat | wc -c); sleep 1000";
+    let container = interactive(&api, script, |_| ())?;
+    let (_, mut stream) = container.attach(ALL)?;
+    container.start()?;
+    stream.get_mut().write_all(b"one\n")?;
+    container.until_logged("got one")?;
+    stream.get_mut().write_all(b"four")?;
+    drop(stream);
+    container.until_logged("read 4")
+}
+
+fn nothing_is_held_for_a_client_that_vanished(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let container = interactive(&host.api(), "cat; sleep 1000", |_| ())?;
+            container.start()?;
+            let sockets = || -> Result<usize> {
+                let links = std::fs::read_dir(format!("/proc/{}/fd", host.daemon_pid()?))?;
+                let links = links.flatten().filter_map(|link| std::fs::read_link(link.path()).ok());
+                Ok(links.filter(|to| to.to_string_lossy().starts_with("socket:")).count())
+            };
+            let before = sockets()?;
+            let (_, stream) = container.attach(ALL)?;
+            ensure!(sockets()? > before, "a client has no socket");
+            drop(stream);
+            until(Duration::from_secs(10), "the client's sockets are closed", || {
+                sockets().is_ok_and(|now| now <= before)
+            })?;
+            ensure!(container.status()? == "running");
+            Ok(())
+        },
+    )
 }
 
 fn input_needs_open_stdin(rig: &Rig) -> Result<()> {

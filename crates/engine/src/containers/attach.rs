@@ -17,7 +17,7 @@
 //! | What happens | Then |
 //! |---|---|
 //! | output ends | the connection closes; with `StdinOnce` and no terminal when the container has ended |
-//! | the client's side ends, `StdinOnce`, no terminal | the container's stdin is closed; output goes on |
+//! | the client's side ends, `StdinOnce`, no terminal | the container's stdin is closed; output goes on while the client is there |
 //! | the client's side ends, otherwise | the connection closes, the container's stdin stays open |
 //! | the same without stdin asked for | nothing: clients that send no stdin close their side at once |
 //! | detach keys, on a terminal | event `detach`, the connection closes |

@@ -9,6 +9,7 @@ use io_monitor::client::{AttachEvent, AttachReader, AttachStdin, AttachStream};
 use io_monitor::frames::AttachRequest;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 
 use super::client::{Input, Output, Step, Stop};
 use super::keys::DetachKeys;
@@ -27,6 +28,8 @@ pub struct AttachSession {
     options: AttachOptions,
     keys: DetachKeys,
     source: Source,
+    /// The container's stdin is closed, at the shim too.
+    stdin_closed: Notify,
 }
 
 impl AttachSession {
@@ -37,7 +40,7 @@ impl AttachSession {
         keys: DetachKeys,
         source: Source,
     ) -> Self {
-        Self { engine, entry, options, keys, source }
+        Self { engine, entry, options, keys, source, stdin_closed: Notify::new() }
     }
 
     /// The container has a terminal: its output goes out as it is, without frames.
@@ -164,10 +167,13 @@ impl AttachSession {
                         return stop;
                     }
                 }
-                Ok(Some(AttachEvent::StdinClosed(closed))) if closed.close_io => {
-                    self.close_io().await;
+                Ok(Some(AttachEvent::StdinClosed(closed))) => {
+                    if closed.close_io {
+                        self.close_io().await;
+                    }
+                    self.stdin_closed.notify_one();
                 }
-                Ok(Some(AttachEvent::StdinClosed(_) | AttachEvent::Logged)) => {}
+                Ok(Some(AttachEvent::Logged)) => {}
                 Ok(Some(AttachEvent::End(_))) => break,
                 Ok(Some(AttachEvent::CutOff)) => {
                     tracing::warn!(
@@ -219,8 +225,10 @@ impl AttachSession {
         }
         // If the monitor has gone, the output's side notices and another one is told again.
         let _ = stdin.close().await;
-        // Even if the client is gone: the output's side is told when the shim's end of stdin can be closed, too.
-        std::future::pending().await
+        // The output's side is told when the shim's end of stdin can be closed too; until then even a client that is gone
+        // has something to do here.
+        self.stdin_closed.notified().await;
+        input.discard().await
     }
 
     /// Output of a container that another program started, out of its log.
