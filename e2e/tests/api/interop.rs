@@ -316,8 +316,11 @@ fn docker_follows_nerdctl_at_once(rig: &Rig) -> Result<()> {
         for round in 0..10 {
             (|| {
                 host.nerdctl(&["start", &name])?;
-                if round == 0 {
-                    still_waits(&container).context("wait after start")?;
+                match round {
+                    0 => still_open(&container, "POST", "/wait").context("wait after start")?,
+                    1..4 => still_open(&container, "GET", "/logs?stdout=1&follow=1")
+                        .context("logs after start")?,
+                    _ => {}
                 }
                 exec().context("exec after start")?;
                 host.nerdctl(&["pause", &name])?;
@@ -347,10 +350,10 @@ fn docker_follows_nerdctl_at_once(rig: &Rig) -> Result<()> {
     })
 }
 
-/// A wait for the end of a container that runs has no answer yet.
-fn still_waits(container: &e2e::Container) -> Result<()> {
+/// An answer that lasts as long as the container runs has not ended.
+fn still_open(container: &e2e::Container, method: &str, rest: &str) -> Result<()> {
     let api = container.api();
-    let mut answer = api.stream(&api.request("POST", &container.path("/wait")))?;
+    let mut answer = api.stream(&api.request(method, &container.path(rest)))?;
     answer.patience(Duration::from_millis(300))?;
     let read = std::io::Read::read(&mut answer, &mut [0; 64]);
     ensure!(read.is_err(), "it has ended: {read:?}");

@@ -98,7 +98,13 @@ impl Engine {
         if !options.stdout && !options.stderr {
             return Err(Error::NoStreamSelected);
         }
-        let entry = self.resolve_entry(typed).await?;
+        let mut entry = self.resolve_entry(typed).await?;
+        if options.follow {
+            // A run that another program has just begun is followed, too.
+            let known = Arc::clone(&entry.container);
+            self.up_to_date(known, Phase::counts_as_running).await;
+            entry = self.resolve_entry(entry.container.id.as_str()).await?;
+        }
         let container = &entry.container;
         if matches!(container.state.phase, Phase::Removing | Phase::Dead) {
             return Err(Error::LogsOfDead);
