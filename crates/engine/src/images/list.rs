@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use containerd::images::Image;
 use jiff::Timestamp;
+use names::ImageRef;
 
 use super::cache::Listed;
 use super::make::PARENT;
@@ -197,8 +198,22 @@ pub(super) fn summary(
 
 /// Whether a container needs the image: it was made of it, or has it mounted.
 pub(super) fn needs(container: &Container, digest: &str, names: &[&str]) -> bool {
-    let mounts_it = |mount: &MountPoint| mount.kind == "image" && mount.source == digest;
-    uses(container, digest, names) || container.mounts.iter().any(mounts_it)
+    uses(container, digest, names)
+        || container.mounts.iter().any(|mount| mounts(mount, digest, names))
+}
+
+/// Whether this is a mount of the image: by its id, or by name where another program has kept none.
+fn mounts(mount: &MountPoint, digest: &str, names: &[&str]) -> bool {
+    if mount.kind != "image" {
+        return false;
+    }
+    if mount.source.starts_with("sha256:") {
+        return mount.source == digest;
+    }
+    [&mount.name, &mount.source]
+        .into_iter()
+        .filter_map(|typed| typed.parse::<ImageRef>().ok())
+        .any(|reference| names.contains(&reference.to_string().as_str()))
 }
 
 /// Whether a container was made of the image: by what it remembers, or by name where it remembers nothing.
@@ -213,6 +228,33 @@ fn uses(container: &Container, digest: &str, names: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounted_images_are_found_by_what_was_recorded() {
+        let mount = |kind: &str, name: &str, source: &str| MountPoint {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            source: source.to_owned(),
+            destination: "/x".to_owned(),
+            driver: String::new(),
+            mode: String::new(),
+            read_write: false,
+            propagation: String::new(),
+        };
+        let names = ["docker.io/library/a:latest", "not a reference"];
+        for (kind, name, source, needed) in [
+            ("image", "a", "sha256:one", true),
+            ("image", "a", "sha256:two", false), // the name has moved here since
+            ("image", "a", "", true),
+            ("image", "", "docker.io/library/a:latest", true),
+            ("image", "b", "/some/view", false),
+            ("image", "", "", false),
+            ("volume", "a", "sha256:one", false),
+        ] {
+            let found = mounts(&mount(kind, name, source), "sha256:one", &names);
+            assert_eq!(found, needed, "{kind} {name} {source}");
+        }
+    }
 
     #[test]
     fn label_filters_read_like_dockers() {
