@@ -47,7 +47,22 @@ pub(crate) struct ManifestFacts {
 /// What is in containerd's stores: looked up one by one for one image, or listed once for all.
 enum Stock {
     Ask,
-    Listed { blobs: HashMap<String, u64>, snapshots: HashSet<String> },
+    Listed(Listing),
+}
+
+/// All that is in containerd's stores.
+pub(super) struct Listing {
+    /// Bytes by digest.
+    blobs: HashMap<String, u64>,
+    /// Names of unpacked layers.
+    snapshots: HashSet<String>,
+}
+
+impl Listing {
+    /// Whether a blob or a layer of this name is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.blobs.contains_key(name) || self.snapshots.contains(name)
+    }
 }
 
 impl ImageFacts {
@@ -127,7 +142,7 @@ impl Engine {
     }
 
     async fn read_all_facts(&self, records: &[Image]) -> Result<HashMap<String, Arc<ImageFacts>>> {
-        let stock = self.stock().await?;
+        let stock = Stock::Listed(self.list_stores().await?);
         let mut facts = HashMap::new();
         for record in records {
             if !facts.contains_key(&record.target.digest) {
@@ -138,14 +153,15 @@ impl Engine {
         Ok(facts)
     }
 
-    async fn stock(&self) -> Result<Stock> {
+    /// Lists containerd's stores.
+    pub(super) async fn list_stores(&self) -> Result<Listing> {
         let snapshots = self.containerd().snapshotter(&self.settings().snapshotter);
         let (blobs, snapshots) =
             tokio::join!(self.containerd().list_blobs(&[]), snapshots.list(&["kind==committed"]));
         let blobs = blobs.map_err(|error| self.containerd_error("list blobs", error))?;
         let snapshots =
             snapshots.map_err(|error| self.containerd_error("list snapshots", error))?;
-        Ok(Stock::Listed {
+        Ok(Listing {
             blobs: blobs.into_iter().map(|blob| (blob.digest, blob.size)).collect(),
             snapshots: snapshots.into_iter().map(|snapshot| snapshot.name).collect(),
         })
@@ -291,7 +307,7 @@ impl Engine {
     /// The size of a blob that is here.
     async fn has_blob(&self, stock: &Stock, digest: &str) -> Result<Option<u64>> {
         match stock {
-            Stock::Listed { blobs, .. } => Ok(blobs.get(digest).copied()),
+            Stock::Listed(listing) => Ok(listing.blobs.get(digest).copied()),
             Stock::Ask => match self.containerd().blob(digest).await {
                 Ok(blob) => Ok(Some(blob.size)),
                 Err(error) if error.is_not_found() => Ok(None),
@@ -305,7 +321,7 @@ impl Engine {
         let snapshots = self.containerd().snapshotter(&self.settings().snapshotter);
         let Some(top) = chain_ids.last() else { return Ok(0) };
         let is_unpacked = match stock {
-            Stock::Listed { snapshots, .. } => snapshots.contains(top),
+            Stock::Listed(listing) => listing.snapshots.contains(top),
             Stock::Ask => match snapshots.stat(top).await {
                 Ok(_) => true,
                 Err(error) if error.is_not_found() => false,

@@ -203,24 +203,12 @@ fn notice(known: &mut Known, name: &str, record: Option<&Image>) -> Vec<News> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use containerd::{Descriptor, Labels};
-
     use super::*;
 
     fn record(name: &str, letter: char) -> Image {
-        let target = Descriptor {
-            digest: format!("sha256:{}", letter.to_string().repeat(64)),
-            ..Descriptor::default()
-        };
-        Image {
-            name: name.to_owned(),
-            labels: Labels::new(),
-            target,
-            created_at: SystemTime::UNIX_EPOCH,
-            updated_at: SystemTime::UNIX_EPOCH,
-        }
+        let mut record = crate::images::naming::tests::record(name);
+        record.target.digest = format!("sha256:{}", letter.to_string().repeat(64));
+        record
     }
 
     fn said(known: &mut Known, record: &Image, gone: bool) -> Vec<String> {

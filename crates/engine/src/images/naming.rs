@@ -101,14 +101,16 @@ pub(crate) fn inherited_labels(labels: &Labels) -> Labels {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::SystemTime;
 
     use super::*;
 
-    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    pub(in crate::images) const DIGEST: &str =
+        "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-    fn record(name: &str) -> Image {
+    /// A name of the image with [`DIGEST`].
+    pub(in crate::images) fn record(name: &str) -> Image {
         Image {
             name: name.to_owned(),
             labels: Labels::new(),

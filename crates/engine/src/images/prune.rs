@@ -133,14 +133,7 @@ impl Engine {
     /// Adds the digests that went with the names, and gives the bytes that went. Waits for the garbage collector.
     async fn tell_gone(&self, doomed: &[Doomed<'_>], lines: &mut [Vec<Removed>]) -> Result<u64> {
         self.collect_now().await?;
-        let snapshots = self.containerd().snapshotter(&self.settings().snapshotter);
-        let (blobs, snapshots) =
-            tokio::join!(self.containerd().list_blobs(&[]), snapshots.list(&["kind==committed"]));
-        let blobs = blobs.map_err(|error| self.containerd_error("list blobs", error))?;
-        let snapshots =
-            snapshots.map_err(|error| self.containerd_error("list snapshots", error))?;
-        let mut left: HashSet<String> = blobs.into_iter().map(|blob| blob.digest).collect();
-        left.extend(snapshots.into_iter().map(|snapshot| snapshot.name));
+        let left = self.list_stores().await?;
         let mut gone: HashMap<&str, u64> = HashMap::new();
         for (image, lines) in doomed.iter().zip(lines) {
             let Some(facts) = image.facts.filter(|_| image.whole && !lines.is_empty()) else {
@@ -149,7 +142,7 @@ impl Engine {
             let manifests = facts.manifests.iter().filter_map(|manifest| manifest.blobs.first());
             let mut told = HashSet::new();
             for (digest, _) in facts.indexes.iter().chain(manifests) {
-                if !left.contains(digest) && told.insert(digest) {
+                if !left.has(digest) && told.insert(digest) {
                     lines.push(Removed::Deleted(digest.clone()));
                 }
             }
@@ -164,7 +157,7 @@ impl Engine {
                 gone.insert(layer, self.image_cache().size(layer).unwrap_or(0));
             }
         }
-        gone.retain(|name, _| !left.contains(*name));
+        gone.retain(|name, _| !left.has(name));
         Ok(gone.values().copied().fold(0, u64::saturating_add))
     }
 }
@@ -229,21 +222,9 @@ fn spare_used(going: &mut Vec<&Image>, all: usize, users: &[&Container]) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use containerd::Labels;
-
     use super::*;
-
-    fn record(name: &str) -> Image {
-        Image {
-            name: name.to_owned(),
-            labels: Labels::new(),
-            target: containerd::Descriptor::default(),
-            created_at: SystemTime::UNIX_EPOCH,
-            updated_at: SystemTime::UNIX_EPOCH,
-        }
-    }
+    use crate::images::naming::dangling_name;
+    use crate::images::naming::tests::{DIGEST, record};
 
     fn listed(records: Vec<Image>) -> Listed {
         let facts = || ImageFacts { indexes: Vec::new(), manifests: Vec::new() };
@@ -278,11 +259,12 @@ mod tests {
 
     #[test]
     fn images_with_a_name_go_only_if_all_are_meant() {
-        let named = || vec![record("docker.io/library/a:1"), record("moby-dangling@")];
+        let nameless = || record(&dangling_name(DIGEST));
+        let named = || vec![record("docker.io/library/a:1"), nameless()];
         assert_eq!(names(named(), true).len(), 2);
         assert_eq!(names(named(), false).len(), 0);
-        assert_eq!(names(vec![record("moby-dangling@")], false).len(), 1);
-        let others = || vec![record("what-ctr-was-told"), record("moby-dangling@")];
+        assert_eq!(names(vec![nameless()], false).len(), 1);
+        let others = || vec![record("what-ctr-was-told"), nameless()];
         assert_eq!(names(others(), false).len(), 0, "another program's name");
     }
 }

@@ -303,21 +303,8 @@ fn short_digest(all: &[Image]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use containerd::Labels;
-
     use super::*;
-
-    fn record(name: &str) -> Image {
-        Image {
-            name: name.to_owned(),
-            labels: Labels::new(),
-            target: containerd::Descriptor::default(),
-            created_at: SystemTime::UNIX_EPOCH,
-            updated_at: SystemTime::UNIX_EPOCH,
-        }
-    }
+    use crate::images::naming::tests::record;
 
     /// What goes when `typed` was typed and the first of the records found.
     fn same(typed: &str, records: &[&str]) -> Vec<String> {
