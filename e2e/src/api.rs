@@ -245,6 +245,22 @@ fn split_tag(image: &str) -> (&str, &str) {
     }
 }
 
+/// An image that is removed, by force, when this is dropped.
+#[derive(Debug)]
+pub struct Image {
+    /// Requests to the daemon it lives in.
+    pub api: Api,
+    /// A name, or its id.
+    pub name: String,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // It may have gone already: tests remove, too.
+        let _ = self.api.delete(&format!("/images/{}?force=1", self.name));
+    }
+}
+
 /// A container that is removed, by force, when this is dropped.
 #[derive(Debug)]
 pub struct Container {

@@ -260,6 +260,21 @@ impl Terminal {
         .context("resizing")
     }
 
+    /// Changes the size until the shell on the terminal notices: clients begin to listen for changes a moment late.
+    ///
+    /// # Errors
+    /// When no change gets through.
+    pub fn resize_until_seen(&mut self) -> Result<()> {
+        for columns in 111..131 {
+            self.resize(44, columns)?;
+            self.type_keys(b"stty size\n")?;
+            if self.expect_within(&format!("44 {columns}"), Duration::from_secs(2)).is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("no change of size gets through")
+    }
+
     /// Waits until the screen has shown `text`, and forgets all up to it.
     ///
     /// # Errors

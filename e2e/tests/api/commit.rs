@@ -1,6 +1,6 @@
 //! Images made of containers.
 
-use e2e::api::{BUSYBOX, encode, filters, script_body};
+use e2e::api::{BUSYBOX, Image, encode, filters, script_body};
 use e2e::cli::Docker;
 use e2e::runner::OrSkip as _;
 use e2e::{Api, Container, Context as _, Result, Rig, Test, ensure, peers, tests, unique};
@@ -17,18 +17,6 @@ pub(crate) const TESTS: &[Test] = tests![
     nerdctl_runs_what_we_commit.ours_only(),
     nerdctls_containers_are_committed.ours_only(),
 ];
-
-/// An image that is removed when this is dropped.
-struct Image {
-    api: Api,
-    name: String,
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = self.api.delete(&format!("/images/{}?force=1", self.name));
-    }
-}
 
 fn commit(container: &Container, query: &str, body: &Value) -> Result<Image> {
     let path = format!("/commit?container={}&{query}", container.id);

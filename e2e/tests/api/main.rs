@@ -19,7 +19,9 @@
 //! | `live` | stats, top, changes; pause, rename, prune |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
-//! | `store` | images saved, loaded, imported, pruned; archives that lie |
+//! | `store`, `import` | images saved, loaded, imported; archives that lie |
+//! | `platforms` | images of several platforms, attestations |
+//! | `housekeeping` | what images take up: lists, disk usage, prunes |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
@@ -61,7 +63,9 @@ mod exec;
 mod figures;
 mod health;
 mod hostconfig;
+mod housekeeping;
 mod images;
+mod import;
 mod interop;
 mod kubernetes;
 mod links;
@@ -72,6 +76,7 @@ mod logs;
 mod mounts;
 mod networks;
 mod operating;
+mod platforms;
 mod pods;
 mod ports;
 mod push;
@@ -119,6 +124,9 @@ fn main() -> ExitCode {
         mounts::TESTS,
         commit::TESTS,
         store::TESTS,
+        import::TESTS,
+        platforms::TESTS,
+        housekeeping::TESTS,
         exec::TESTS,
         websocket::TESTS,
         links::TESTS,

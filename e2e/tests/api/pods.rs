@@ -105,14 +105,7 @@ fn commands_run_in_it(host: &Host, pod: &Pod) -> Result<()> {
     let echoed = docker.run_with_input(&["exec", "-i", &pod.main, "cat"], b"through it")?;
     ensure!(echoed.stdout == "through it", "{echoed:?}");
     let mut terminal = docker.on_terminal(&["exec", "-it", &pod.main, "sh"])?;
-    // A change is told once the CLI listens for changes.
-    let mut sizes = 111..131;
-    let mut changed = |columns| -> Result<()> {
-        terminal.resize(44, columns)?;
-        terminal.type_keys(b"stty size\n")?;
-        terminal.expect_within(&format!("44 {columns}"), Duration::from_secs(2))
-    };
-    ensure!(sizes.any(|columns| changed(columns).is_ok()), "no change of size gets through");
+    terminal.resize_until_seen()?;
     terminal.type_keys(b"exit 3\n")?;
     ensure!(terminal.wait()? == 3, "the exit code of an exec on a terminal");
     Ok(())

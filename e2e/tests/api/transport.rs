@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Duration;
 
 use e2e::cli::{Docker, Terminal};
@@ -28,8 +28,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs a command with `input`, which then ends.
-fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
+/// Starts a command that has got `input`, which goes on as long as its pipe is held.
+fn piped(command: &mut Command, input: &[u8]) -> Result<(Child, ChildStdin)> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -38,21 +38,20 @@ fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
         .context("starting a command")?;
     let mut stdin = child.stdin.take().context("no stdin")?;
     std::io::Write::write_all(&mut stdin, input).context("writing its input")?;
+    Ok((child, stdin))
+}
+
+/// Runs a command with `input`, which then ends.
+fn with_input(command: &mut Command, input: &[u8]) -> Result<Output> {
+    let (child, stdin) = piped(command, input)?;
     drop(stdin);
     child.wait_with_output().context("waiting for a command")
 }
 
 /// Sends one request through a command that dials, and keeps its input open: a client that ends it has left.
 fn dialled(command: &mut Command) -> Result<String> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("starting a command")?;
-    let mut stdin = child.stdin.take().context("no stdin")?;
     let request = b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
-    std::io::Write::write_all(&mut stdin, request).context("writing a request")?;
+    let (child, stdin) = piped(command, request)?;
     let answer = success(&child.wait_with_output().context("waiting for a command")?)?;
     drop(stdin);
     ensure!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("OK"), "{answer}");
