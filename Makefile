@@ -23,8 +23,10 @@ test-all: ; scripts/test.sh all
 # The end-to-end tests against dockerd 29, to see that they ask for what Docker does
 reference: ; scripts/reference.sh
 
-# Record the shapes of dockerd 29's answers, which ours are compared with
-golden:   ; UPDATE_GOLDEN=1 scripts/reference.sh answers_have_dockers_shape
+# Record the shapes of the answers of dockerd 29 and 20.10, which ours are compared with
+golden:
+	UPDATE_GOLDEN=1 scripts/reference.sh shapes::answers_have_dockers_shape
+	E2E_TARGET=dockerd-20.10 UPDATE_GOLDEN=1 scripts/reference.sh shapes::answers_have_the_shape_of_dockerd_20_10
 
 # What the docker CLI prints against the daemon, command by command: E2E_CONTAINERD=1.6, 1.7 or 2
 transcript: ; scripts/setup.sh && cargo build --workspace && $(TARGET)/debug/transcript

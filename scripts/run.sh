@@ -25,7 +25,7 @@ cargo build -p nerdctld
 daemon=${CARGO_TARGET_DIR:-target}/debug/nerdctld
 
 docker=$(command -v docker || true)
-for program in "$peers"/docker-cli-*/bin/docker; do
+for program in "$peers"/docker-{cli-*,debian}/bin/docker; do
   [ -n "$docker" ] || [ ! -x "$program" ] || docker=$program
 done
 [ -n "$docker" ] || { echo 'run.sh: no docker CLI (apt-get install docker.io, or Go for make setup)' >&2; exit 1; }

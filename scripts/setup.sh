@@ -4,8 +4,8 @@
 # 1. Debian packages (packages.list), only when one is missing.
 # 2. Programs to test against (peers/peers.list), built from their Go modules
 #    into a cache folder, only those that are not there yet.
-# 3. Debian's docker CLI 20.10, unpacked into the same cache and not installed:
-#    its package would bring and start a dockerd.
+# 3. Debian's docker 20.10, CLI and dockerd, unpacked into the same cache and
+#    not installed: its package would start the dockerd.
 # 4. The contents of the registries that tests pull from (seed.sh).
 #
 # Run again at any time: with nothing missing it takes no network and well
@@ -103,20 +103,21 @@ build_peers() {
   done < "$here/peers/peers.list"
 }
 
-# ---- 3. the old docker CLI --------------------------------------------------
-debian_docker_cli() {
-  local done_dir=$peers/docker-cli-debian work
+# ---- 3. the old docker ------------------------------------------------------
+debian_docker() {
+  local done_dir=$peers/docker-debian work
   [ ! -d "$done_dir" ] || return 0
-  command -v apt-get >/dev/null || { skip "Debian's docker CLI: no apt-get"; return 0; }
-  say "unpacking Debian's docker CLI"
+  command -v apt-get >/dev/null || { skip "Debian's docker: no apt-get"; return 0; }
+  say "unpacking Debian's docker"
   mkdir -p "$peers"
-  work=$(mktemp -d "$peers/.building-docker-cli-debian-XXXXXX")
+  work=$(mktemp -d "$peers/.building-docker-debian-XXXXXX")
   if (cd "$work" && { apt-get download -q docker.io || { as_root apt-get update -q && apt-get download -q docker.io; }; } &&
-    dpkg-deb -x docker.io_*.deb tree && mkdir -p out/bin && cp tree/usr/bin/docker out/bin/docker) > "$work/log" 2>&1; then
+    dpkg-deb -x docker.io_*.deb tree && mkdir -p out/bin && cp tree/usr/bin/docker tree/usr/sbin/docker{d,-proxy} out/bin &&
+    ln -s /usr/bin/tini-static out/bin/docker-init) > "$work/log" 2>&1; then
     mv -T "$work/out" "$done_dir" 2>/dev/null || true
   else
     tail -n 5 "$work/log"
-    skip "Debian's docker CLI: the package cannot be had (above)"
+    skip "Debian's docker: the package cannot be had (above)"
   fi
   rm -rf "$work"
 }
@@ -124,7 +125,7 @@ debian_docker_cli() {
 install_packages
 if [ "$with_peers" = 1 ]; then
   build_peers
-  debian_docker_cli
+  debian_docker
   NERDCTLD_PEERS=$peers "$here/seed.sh" > /dev/null || skip 'registry contents: they cannot be made (above)'
 fi
 [ "$skipped" = 0 ] || say "$skipped skipped"

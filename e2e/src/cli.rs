@@ -64,7 +64,7 @@ impl Docker {
     /// # Errors
     /// When set-up has not unpacked it.
     pub fn debian(host: &Host) -> Result<Self> {
-        Self::of(host, peers::debian_docker()?)
+        Self::of(host, peers::debian_docker()?.join("docker"))
     }
 
     fn of(host: &Host, program: PathBuf) -> Result<Self> {

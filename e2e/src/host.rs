@@ -105,6 +105,8 @@ pub enum Engine {
     Nerdctld,
     /// The peer dockerd 29 (which brings its own containerd 2), for reference.
     Dockerd,
+    /// Debian's dockerd 20.10, which brings Debian's containerd, for what older clients were made for.
+    DebianDockerd,
     /// A daemon that runs already, somewhere. Nothing but its socket is known.
     Given(PathBuf),
 }
@@ -118,9 +120,12 @@ impl Engine {
         match std::env::var("E2E_TARGET").unwrap_or_default().as_str() {
             "" | "nerdctld" => Ok(Self::Nerdctld),
             "dockerd" => Ok(Self::Dockerd),
+            "dockerd-20.10" => Ok(Self::DebianDockerd),
             other => match other.strip_prefix("unix://") {
                 Some(path) => Ok(Self::Given(path.into())),
-                None => bail!("E2E_TARGET={other}: nerdctld, dockerd or unix://PATH"),
+                None => {
+                    bail!("E2E_TARGET={other}: nerdctld, dockerd, dockerd-20.10 or unix://PATH")
+                }
             },
         }
     }
@@ -331,7 +336,13 @@ impl Host {
         let root = self.root()?;
         let mut command = match self.plan.engine {
             Engine::Nerdctld => self.nerdctld(root)?,
-            Engine::Dockerd => self.dockerd(root)?,
+            Engine::Dockerd => {
+                let bin = peers::bin("dockerd")?;
+                self.dockerd(root, &bin, &ContainerdVersion::V2.path()?)?
+            }
+            Engine::DebianDockerd => {
+                self.dockerd(root, &peers::debian_docker()?, &ContainerdVersion::V1_6.path()?)?
+            }
             Engine::Given(_) => bail!("a daemon that runs already is not started"),
         };
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
@@ -358,13 +369,11 @@ impl Host {
         Ok(command)
     }
 
-    fn dockerd(&self, root: &Path) -> Result<Command> {
-        let program = peers::program("dockerd", "dockerd")?;
-        let path =
-            format!("{}:{}", peers::bin("dockerd")?.display(), ContainerdVersion::V2.path()?);
-        let mut command = self.sandbox()?.command(program);
+    /// A dockerd from the folder `bin`, with a containerd and a runc from the folders of `path`.
+    fn dockerd(&self, root: &Path, bin: &Path, path: &str) -> Result<Command> {
+        let mut command = self.sandbox()?.command(bin.join("dockerd"));
         command
-            .env("PATH", path)
+            .env("PATH", format!("{}:{path}", bin.display()))
             // Its own default is 1.40; ours goes back to 1.24, and both sides of each difference are tested.
             .env("DOCKER_MIN_API_VERSION", "1.24")
             .arg(format!("--host=unix://{}", self.socket.display()))

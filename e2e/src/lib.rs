@@ -19,7 +19,7 @@
 //! | Variable | Meaning |
 //! |---|---|
 //! | `E2E_CONTAINERD` | which containerd: `1.6` (Debian's, the default), `1.7`, `2` |
-//! | `E2E_TARGET` | `nerdctld` (default), `dockerd` (the peer dockerd 29 in the same rig), or `unix:///path` of a running daemon |
+//! | `E2E_TARGET` | `nerdctld` (default), `dockerd` (the peer dockerd 29 in the same rig), `dockerd-20.10` (Debian's), or `unix:///path` of a running daemon |
 //! | `E2E_SLOW` | `1` runs the slow tier as well |
 //! | `E2E_THREADS` | tests at once (default 4: they mostly wait) |
 //! | `E2E_KEEP` | `1` keeps the root folder of a host for a look at its logs |

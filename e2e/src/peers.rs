@@ -24,13 +24,13 @@ pub fn bin(peer: &str) -> Result<PathBuf> {
         .with_context(|| format!("peer {peer} {version} is not built (make setup)"))
 }
 
-/// Debian's docker CLI (20.10), unpacked by set-up.
+/// The folder with Debian's docker 20.10, CLI and dockerd, unpacked by set-up.
 ///
 /// # Errors
 /// As [`bin`].
 pub fn debian_docker() -> Result<PathBuf> {
-    existing(cache().join("docker-cli-debian/bin/docker"))
-        .context("Debian's docker CLI is not unpacked (make setup)")
+    existing(cache().join("docker-debian/bin"))
+        .context("Debian's docker is not unpacked (make setup)")
 }
 
 /// The program `name` of a peer.

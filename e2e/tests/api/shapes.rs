@@ -1,26 +1,57 @@
-//! Shape tests: our answers have the keys, types, nulls and empty lists that dockerd 29's have, in every API version that
-//! differs.
+//! Shape tests: our answers have the keys, types, nulls and empty lists that dockerd's have, in every API version that
+//! differs: those of dockerd 29, and those of 20.10, which clients of the versions up to 1.41 were made for.
 //!
-//! `e2e/golden/dockerd-29.json` is what dockerd answers to the scenario below (`make golden` records it); a run against
-//! dockerd itself compares as well, so that a stale file is noticed. [`DIFFERENT`] lists what differs for a reason, and
-//! every line of it must still be true.
+//! `e2e/golden/NAME.json` is what a dockerd answers to the scenario below (`make golden` records it); a run against that
+//! dockerd itself compares as well, so that a stale file is noticed. Each [`Reference`] lists what differs for a reason,
+//! and every line of that must still be true. Where the two dockerds differ in one version and both were recorded, we must
+//! be as 29 is; such places need no line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::api::{Container, filters};
+use e2e::host::Engine;
+use e2e::runner::skip;
 use e2e::sandbox::until;
 use e2e::{Api, Context as _, Host, Result, Rig, Test, bail, ensure, peers, shape, tests, unique};
 use serde_json::{Map, Value, json};
 
-pub(crate) const TESTS: &[Test] = tests![answers_have_dockers_shape];
+pub(crate) const TESTS: &[Test] =
+    tests![answers_have_dockers_shape, answers_have_the_shape_of_dockerd_20_10];
 
-/// The versions between which answers differ, and the newest of all.
-const VERSIONS: [&str; 10] =
-    ["1.24", "1.40", "1.43", "1.44", "1.46", "1.47", "1.49", "1.51", "1.52", "1.55"];
+/// A dockerd whose answers were recorded.
+struct Reference {
+    /// The name of the golden file.
+    name: &'static str,
+    engine: Engine,
+    /// The versions between which answers differ, and the newest of all.
+    versions: &'static [&'static str],
+    /// Differences that are meant: `ENDPOINT PATH`, and why. A version may stand before it: `1.55 ENDPOINT PATH`.
+    different: &'static [(&'static str, &'static str)],
+    /// The newer one, whose way wins.
+    newer: Option<&'static Reference>,
+}
 
-/// Differences that are meant: `ENDPOINT PATH`, and why. A version may stand before it: `1.55 ENDPOINT PATH`.
+static NEW: Reference = Reference {
+    name: "dockerd-29",
+    engine: Engine::Dockerd,
+    versions: &[
+        "1.24", "1.30", "1.40", "1.41", "1.43", "1.44", "1.46", "1.47", "1.49", "1.51", "1.52",
+        "1.55",
+    ],
+    different: DIFFERENT,
+    newer: None,
+};
+
+static OLD: Reference = Reference {
+    name: "dockerd-20.10",
+    engine: Engine::DebianDockerd,
+    versions: &["1.24", "1.30", "1.40", "1.41"],
+    different: DIFFERENT_FROM_OLD,
+    newer: Some(&NEW),
+};
+
 const DIFFERENT: &[(&str, &str)] = &[
     ("container inspect created 200.Config.OnBuild", OLD_DOCKERD),
     ("container inspect running 200.Config.OnBuild", OLD_DOCKERD),
@@ -52,6 +83,14 @@ const MIRRORS: &str = "mirrors are in hosts.toml, and belong to each registry";
 const FEATURES: &str = "runc's features are not asked for";
 const SUBNET: &str = "nerdctl's default subnet is another";
 
+const DIFFERENT_FROM_OLD: &[(&str, &str)] = &[
+    ("container wait 200.Error", "29 leaves it out where there is none"),
+    ("info 200.RegistryConfig.IndexConfigs.docker.io.Mirrors", MIRRORS),
+    ("info 200.RegistryConfig.Mirrors", MIRRORS),
+    ("info 200.Warnings", "no warnings are an empty list"),
+    ("version 200.BuildTime", "builds of one source are alike"),
+];
+
 /// Shapes of one host's answers, by endpoint and version.
 type Answers = BTreeMap<String, BTreeMap<String, Value>>;
 
@@ -65,81 +104,132 @@ struct Shared {
 }
 
 fn answers_have_dockers_shape(rig: &Rig) -> Result<()> {
-    let mut outcome = Ok(());
-    // The lists of a host that other tests use would differ from run to run.
-    rig.with_own_host(
-        |_| (),
-        |host| {
-            let answers = play(host)?;
-            let recording = std::env::var_os("UPDATE_GOLDEN").is_some();
-            outcome = if recording { record(host, &answers) } else { compare(host, &answers) };
-            Ok(())
-        },
-    )?;
-    outcome
+    NEW.is_met(rig)
 }
 
-fn golden() -> PathBuf {
-    peers::checkout().join("e2e/golden/dockerd-29.json")
+fn answers_have_the_shape_of_dockerd_20_10(rig: &Rig) -> Result<()> {
+    OLD.is_met(rig)
 }
 
-fn record(host: &Host, answers: &Answers) -> Result<()> {
-    ensure!(!host.is_ours(), "golden files are recorded from dockerd: E2E_TARGET=dockerd");
-    let mut golden = Golden::new();
-    for (endpoint, shapes) in answers {
-        let shared = golden.entry(endpoint.clone()).or_default();
-        // In the order of versions, which is not the order of their texts.
-        for version in VERSIONS {
-            let Some(shape) = shapes.get(version) else { continue };
-            match shared.iter_mut().find(|known| known.shape == *shape) {
-                Some(known) => known.versions.push(version.to_owned()),
-                None => {
-                    let versions = vec![version.to_owned()];
-                    shared.push(Shared { versions, shape: shape.clone() });
+impl Reference {
+    fn is_met(&self, rig: &Rig) -> Result<()> {
+        let target = Engine::from_environment()?;
+        if target != Engine::Nerdctld && target != self.engine {
+            return Err(skip(format!("the answers are those of {}", self.name)));
+        }
+        let mut outcome = Ok(());
+        // The lists of a host that other tests use would differ from run to run.
+        rig.with_own_host(
+            |_| (),
+            |host| {
+                let answers = play(host, self.versions)?;
+                let recording = std::env::var_os("UPDATE_GOLDEN").is_some();
+                outcome = if recording {
+                    self.record(host, &answers)
+                } else {
+                    self.compare(host, &answers)
+                };
+                Ok(())
+            },
+        )?;
+        outcome
+    }
+
+    fn recorded(&self) -> Result<Golden> {
+        let text =
+            std::fs::read_to_string(self.golden()).context("no golden file (make golden)")?;
+        serde_json::from_str(&text).context("the golden file")
+    }
+
+    fn golden(&self) -> PathBuf {
+        peers::checkout().join("e2e/golden").join(format!("{}.json", self.name))
+    }
+
+    fn record(&self, host: &Host, answers: &Answers) -> Result<()> {
+        ensure!(!host.is_ours(), "golden files are recorded from dockerd (make golden)");
+        let mut golden = Golden::new();
+        for (endpoint, shapes) in answers {
+            let shared = golden.entry(endpoint.clone()).or_default();
+            // In the order of versions, which is not the order of their texts.
+            for &version in self.versions {
+                let Some(shape) = shapes.get(version) else { continue };
+                match shared.iter_mut().find(|known| known.shape == *shape) {
+                    Some(known) => known.versions.push(version.to_owned()),
+                    None => {
+                        let versions = vec![version.to_owned()];
+                        shared.push(Shared { versions, shape: shape.clone() });
+                    }
                 }
             }
         }
+        let text = serde_json::to_string_pretty(&golden)? + "\n";
+        std::fs::write(self.golden(), text).context("writing the golden file")
     }
-    let text = serde_json::to_string_pretty(&golden)? + "\n";
-    std::fs::write(self::golden(), text).context("writing the golden file")
-}
 
-fn compare(host: &Host, answers: &Answers) -> Result<()> {
-    let text = std::fs::read_to_string(golden()).context("no golden file (make golden)")?;
-    let expected: Golden = serde_json::from_str(&text).context("the golden file")?;
-    let mut used = BTreeSet::new();
-    let mut wrong = BTreeMap::<String, Vec<&str>>::new();
-    let each =
-        expected.iter().flat_map(|(endpoint, all)| all.iter().map(move |one| (endpoint, one)));
-    for (endpoint, Shared { versions, shape }) in each {
-        for version in versions {
-            let found = answers.get(endpoint).and_then(|all| all.get(version));
-            let found = found.with_context(|| format!("no answer of {endpoint} in {version}"))?;
-            for difference in shape::differences(shape, found) {
-                let place = format!("{endpoint} {}", difference.path);
-                let known = DIFFERENT.iter().position(|(known, _)| {
-                    *known == place || *known == format!("{version} {place}")
-                });
-                match known {
-                    Some(known) if host.is_ours() => drop(used.insert(known)),
-                    _ => wrong.entry(format!("{endpoint} {difference}")).or_default().push(version),
+    fn compare(&self, host: &Host, answers: &Answers) -> Result<()> {
+        let expected = self.recorded()?;
+        let newer = self.newer.map(Reference::recorded).transpose()?.unwrap_or_default();
+        let mut used = BTreeSet::new();
+        let mut wrong = BTreeMap::<String, Vec<&str>>::new();
+        let each =
+            expected.iter().flat_map(|(endpoint, all)| all.iter().map(move |one| (endpoint, one)));
+        for (endpoint, Shared { versions, shape }) in each {
+            for version in versions {
+                let found = answers.get(endpoint).and_then(|all| all.get(version));
+                let found =
+                    found.with_context(|| format!("no answer of {endpoint} in {version}"))?;
+                let newest = recorded_shape(&newer, endpoint, version);
+                for difference in shape::differences(shape, found) {
+                    if newest.is_some_and(|newest| agree(newest, found, &difference.path)) {
+                        continue;
+                    }
+                    let place = format!("{endpoint} {}", difference.path);
+                    let known = self.different.iter().position(|(known, _)| {
+                        *known == place || *known == format!("{version} {place}")
+                    });
+                    match known {
+                        Some(known) if host.is_ours() => drop(used.insert(known)),
+                        _ => wrong
+                            .entry(format!("{endpoint} {difference}"))
+                            .or_default()
+                            .push(version),
+                    }
                 }
             }
         }
+        let stale = self
+            .different
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| host.is_ours() && !used.contains(at));
+        let stale: Vec<_> = stale.map(|(_, (place, _))| place).collect();
+        let lines: Vec<_> = wrong
+            .iter()
+            .map(|(what, versions)| format!("{what}  ({})", versions.join(" ")))
+            .collect();
+        ensure!(lines.is_empty(), "{} differences:\n{}", lines.len(), lines.join("\n"));
+        ensure!(stale.is_empty(), "no longer different: {stale:?}");
+        Ok(())
     }
-    let stale = DIFFERENT.iter().enumerate().filter(|(at, _)| host.is_ours() && !used.contains(at));
-    let stale: Vec<_> = stale.map(|(_, (place, _))| place).collect();
-    let lines: Vec<_> =
-        wrong.iter().map(|(what, versions)| format!("{what}  ({})", versions.join(" "))).collect();
-    ensure!(lines.is_empty(), "{} differences:\n{}", lines.len(), lines.join("\n"));
-    ensure!(stale.is_empty(), "no longer different: {stale:?}");
-    Ok(())
+}
+
+fn recorded_shape<'a>(golden: &'a Golden, endpoint: &str, version: &str) -> Option<&'a Value> {
+    let mut all = golden.get(endpoint)?.iter();
+    let one = all.find(|one| one.versions.iter().any(|known| known == version))?;
+    Some(&one.shape)
+}
+
+/// Whether nothing differs at a path, above it or below it.
+fn agree(expected: &Value, found: &Value, path: &str) -> bool {
+    let related = |other: &str| other.starts_with(path) || path.starts_with(other);
+    !shape::differences(expected, found).iter().any(|difference| related(&difference.path))
 }
 
 /// The scenario: a container with something of everything, seen in each state, and what is around it.
-fn play(host: &Host) -> Result<Answers> {
-    let api = host.api();
-    let mut recorder = Recorder { api: api.clone(), answers: Answers::new() };
+fn play(host: &Host, versions: &'static [&'static str]) -> Result<Answers> {
+    let newest = versions.last().context("no versions")?;
+    let api = host.api().at(newest);
+    let mut recorder = Recorder { api: api.clone(), versions, newest, answers: Answers::new() };
     api.have("busybox:latest")?;
     api.have("nginx:latest")?;
     let container = rich_container(&api)?;
@@ -263,12 +353,14 @@ fn now() -> u64 {
 /// Asks in all versions and keeps the shapes.
 struct Recorder {
     api: Api,
+    versions: &'static [&'static str],
+    newest: &'static str,
     answers: Answers,
 }
 
 impl Recorder {
     fn see(&mut self, endpoint: &str, path: &str) -> Result<()> {
-        for version in VERSIONS {
+        for version in self.versions {
             let response = self.api.at(version).get(path)?;
             self.keep(
                 version,
@@ -288,20 +380,19 @@ impl Recorder {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value> {
-        let newest = VERSIONS[VERSIONS.len() - 1];
-        let request = self.api.at(newest).request(method, path);
+        let request = self.api.request(method, path);
         let response = self.api.send(&match body {
             Some(body) => request.json(body),
             None => request,
         })?;
         let answer = response.json().unwrap_or(Value::Null);
-        self.keep(newest, endpoint, response.status(), &answer)?;
+        self.keep(self.newest, endpoint, response.status(), &answer)?;
         Ok(answer)
     }
 
     /// The first document of a stream.
     fn stream(&mut self, endpoint: &str, path: &str) -> Result<()> {
-        for version in VERSIONS {
+        for version in self.versions {
             let mut stream =
                 self.api.at(version).stream(&self.api.at(version).request("GET", path))?;
             let first = stream.next_json()?.unwrap_or(Value::Null);
