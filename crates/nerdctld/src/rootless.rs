@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -194,14 +195,27 @@ fn join(child: &Child, arguments: &[OsString]) -> RootlessError {
     RootlessError::Enter { doing: "start again in the namespaces", pid: child.pid, source }
 }
 
-/// All are opened first: after the first step the others are seen with other eyes.
+/// All are opened first: after the first step the others are seen with other eyes. Those that we share with the child
+/// (`RootlessKit` with `--net=host`) are left out: they are not the user's, so the kernel refuses to let him in again.
 fn namespaces(child: &Child) -> io::Result<Vec<(File, LinkNameSpaceType)>> {
     let mut kinds = vec![("user", LinkNameSpaceType::User), ("mnt", LinkNameSpaceType::Mount)];
     if !child.detached_network {
         kinds.push(("net", LinkNameSpaceType::Network));
     }
-    let open = |(name, kind)| Ok((File::open(format!("/proc/{}/ns/{name}", child.pid))?, kind));
-    kinds.into_iter().map(open).collect()
+    let mut found = Vec::new();
+    for (name, kind) in kinds {
+        let theirs = File::open(format!("/proc/{}/ns/{name}", child.pid))?;
+        if !is_same(&theirs, &File::open(format!("/proc/self/ns/{name}"))?)? {
+            found.push((theirs, kind));
+        }
+    }
+    Ok(found)
+}
+
+/// Both files are one namespace.
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 #[cfg(test)]
