@@ -7,6 +7,7 @@
 //! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
 //! | `transport` | ssh through `dial-stdio`, TCP, TLS with certificates |
 //! | `operating` | readiness, metrics, the watchdog, a user's own containerd |
+//! | `rootless` | a user's daemon beside his own containerd, in `RootlessKit`'s namespaces |
 //! | `versions` | differences between API versions that no other group looks at |
 //! | `shapes` | keys, types, nulls of all answers beside dockerd 29's, version by version |
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
@@ -86,6 +87,7 @@ mod registries;
 mod resilience;
 mod restart;
 mod rig;
+mod rootless;
 mod shapes;
 mod snapshotters;
 mod startup;
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         system::TESTS,
         transport::TESTS,
         operating::TESTS,
+        rootless::TESTS,
         told::TESTS,
         images::TESTS,
         push::TESTS,

@@ -3,6 +3,7 @@
 mod limits;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -97,6 +98,8 @@ pub struct HostFacts {
     pub rootless: bool,
     /// RootlessKit keeps its network namespace apart, so the host's cannot be entered from its user namespace.
     pub detached_netns: bool,
+    /// Our network namespace belongs to the machine, not to our user namespace (RootlessKit with `--net=host`).
+    pub foreign_netns: bool,
     /// The host's name.
     pub hostname: String,
     /// `/sys/devices/system/cpu/cpu<n>/thermal_throttle`, those that exist.
@@ -147,6 +150,7 @@ impl HostFacts {
             architecture: Platform::host().architecture().to_owned(),
             rootless,
             detached_netns,
+            foreign_netns: rootless && !owns_network(),
             hostname: uname.nodename().to_string_lossy().into_owned(),
             thermal_throttle: thermal_throttle(),
             ping_group_range: Path::new("/proc/sys/net/ipv4/ping_group_range").exists(),
@@ -205,6 +209,11 @@ fn in_user_namespace() -> bool {
 fn rootlesskit_netns() -> bool {
     std::env::var_os("ROOTLESSKIT_STATE_DIR")
         .is_some_and(|directory| Path::new(&directory).join("netns").exists())
+}
+
+/// A network namespace's sysctls belong to the root of the user namespace that it belongs to; another's root is nobody here.
+fn owns_network() -> bool {
+    fs::metadata("/proc/sys/net/ipv4/ip_forward").is_ok_and(|sysctl| sysctl.uid() == 0)
 }
 
 /// `(6, 1)` of `6.1.0-18-amd64`; an unreadable one counts as old.
@@ -266,6 +275,7 @@ pub(crate) mod tests {
             architecture: "amd64".into(),
             rootless: false,
             detached_netns: false,
+            foreign_netns: false,
             hostname: "server".into(),
             thermal_throttle: vec!["/sys/devices/system/cpu/cpu0/thermal_throttle".into()],
             ping_group_range: true,

@@ -33,8 +33,9 @@ const NETWORK_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostna
 /// `withMounts`).
 pub(super) fn mounts(input: &SpecInput<'_>) -> Built<Vec<Mount>> {
     // sysfs shows the devices of the network namespace of whoever mounts it, and the owner of that namespace must be
-    // ours; the host's is not where RootlessKit keeps its own apart.
-    let no_sys = input.host.detached_netns && input.container.network == NetworkMode::Host;
+    // ours; the host's is not where RootlessKit keeps its own apart, or has none.
+    let foreign = input.host.detached_netns || input.host.foreign_netns;
+    let no_sys = foreign && input.container.network == NetworkMode::Host;
     let taken = |destination: &str| {
         user::effective(input.mounts).any(|plan| plan.destination == destination)
     };

@@ -177,6 +177,19 @@ fn rootless_without_delegation() {
 }
 
 #[test]
+fn another_users_network_has_no_sysfs_for_us() {
+    let host = HostFacts { rootless: true, foreign_netns: true, ..facts() };
+    let sys = |network| {
+        let asked = ContainerSpec { network, ..container() };
+        let spec = spec_of(&asked, &image(), &host).unwrap();
+        let mounts = spec.mounts().clone().unwrap_or_default();
+        mounts.iter().filter(|mount| mount.destination().starts_with("/sys")).count()
+    };
+    assert_eq!(sys(NetworkMode::Host), 0);
+    assert_eq!(sys(NetworkMode::None), 2);
+}
+
+#[test]
 fn a_rootless_scope_belongs_to_the_users_slice() {
     let host = HostFacts { rootless: true, ..facts() };
     let spec = spec_of(&container(), &image(), &host).unwrap();
