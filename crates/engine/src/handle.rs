@@ -63,6 +63,8 @@ pub struct Settings {
     pub insecure_registry: bool,
     /// Mirrors, and registries without certificates.
     pub registries: images::RegistrySettings,
+    /// How much of images is transferred at once.
+    pub transfer_limits: images::TransferLimits,
     /// Shown by `info`.
     pub debug: bool,
     /// buildkitd's address, where the operator named one.
@@ -149,7 +151,7 @@ impl Engine {
                 hierarchies: Hierarchies::of_this_host(),
                 samplers: Samplers::default(),
                 prunes: Prunes::default(),
-                images: images::Cache::default(),
+                images: images::Cache::new(settings.transfer_limits),
                 image_files: crate::oci::image_files::Cache::default(),
                 system: system::Cache::default(),
                 volume_prunes: Prunes::default(),

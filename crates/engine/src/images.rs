@@ -57,8 +57,8 @@ pub use run_config::{HealthCheck, Nothing, RunConfig};
 pub use search::{FoundImage, SearchRequest};
 
 use facts::ImageFacts;
-pub use remote::RegistrySettings;
 pub(crate) use remote::registry_client;
+pub use remote::{RegistrySettings, TransferLimits};
 
 /// Login data for one registry; prints `***`.
 #[derive(Clone, Default, PartialEq, Eq)]

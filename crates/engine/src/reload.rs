@@ -108,6 +108,7 @@ impl Engine {
     fn reload_attributes(&self) -> BTreeMap<String, String> {
         let now = self.live().now();
         let registries = self.registries_now();
+        let limits = self.settings().transfer_limits;
         [
             ("debug", now.debug.to_string()),
             ("default-runtime", "runc".to_owned()),
@@ -115,6 +116,9 @@ impl Engine {
             ("labels", "[]".to_owned()),
             ("live-restore", "true".to_owned()),
             ("name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
+            ("max-concurrent-downloads", limits.downloads.to_string()),
+            ("max-concurrent-uploads", limits.uploads.to_string()),
+            ("max-download-attempts", limits.attempts.to_string()),
             ("registry-mirrors", list(registries.mirrors)),
         ]
         .map(|(key, value)| (key.to_owned(), value))

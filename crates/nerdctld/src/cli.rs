@@ -63,9 +63,21 @@ pub(crate) struct Cli {
     pub(crate) registry_mirror: Vec<String>,
 
     /// A registry (host, host:port) or a block of addresses (10.0.0.0/8) that needs no certificate, nor TLS. A block means
-    /// registries that are named by address; host names are not resolved. Repeatable.
+    /// registries with an address in it, whose host names are looked up for that. Repeatable.
     #[arg(long, value_name = "REGISTRY")]
     pub(crate) insecure_registry: Vec<String>,
+
+    /// Layers of one image that are pulled at once [default: 3].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_downloads: Option<u16>,
+
+    /// Layers of one image that are pushed at once [default: 5].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) max_concurrent_uploads: Option<u16>,
+
+    /// How often a registry is asked again, the first time included, after an error that may pass [default: 5].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_download_attempts: Option<u16>,
 
     /// How many stopped containers keep their containerd task, which nerdctl needs to show their exit code.
     #[arg(long, value_name = "NUMBER")]

@@ -20,6 +20,7 @@
 //! | registries | `--hosts-dir` | – | `hosts_dir` | `/etc/containerd/certs.d`, `/etc/docker/certs.d` |
 //! | mirrors of Docker Hub | `--registry-mirror` | – | – | none |
 //! | registries without certificate | `--insecure-registry` | – | `insecure_registry` (all) | those on this machine |
+//! | how much at once | `--max-concurrent-downloads`, `--max-concurrent-uploads`, `--max-download-attempts` | – | – | 3, 5, 5 |
 //! | buildkitd | – | `BUILDKIT_HOST` | – | found by the builder |
 //! | proxies | – | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, also in lower case | – | none |
 //! | others | `--keep-stopped`, `--manage-cri`, `--idle-exit` | – | `cgroup_manager`, `bridge_ip` | |
@@ -37,7 +38,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::images::RegistrySettings;
+use engine::images::{RegistrySettings, TransferLimits};
 use names::Namespace;
 
 use crate::cli::Cli;
@@ -138,6 +139,8 @@ pub(crate) struct Config {
     pub(crate) insecure_registry: bool,
     /// Mirrors of Docker Hub, and registries that need no certificate.
     pub(crate) registries: RegistrySettings,
+    /// How much of images is transferred at once.
+    pub(crate) transfer_limits: TransferLimits,
     /// Address of the default bridge (`10.4.0.1/24`), where the operator chose one.
     pub(crate) bridge_ip: Option<String>,
     /// Stopped containers that keep their task.
@@ -322,6 +325,7 @@ impl Reader<'_> {
             cgroup_manager,
             insecure_registry: self.file.insecure_registry,
             registries,
+            transfer_limits: registries::limits(self.cli),
             bridge_ip: self.file.bridge_ip.clone(),
             keep_stopped: self.cli.keep_stopped.unwrap_or(DEFAULT_KEEP_STOPPED),
             manage_cri: self.cli.manage_cri,

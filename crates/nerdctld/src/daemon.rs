@@ -106,6 +106,7 @@ fn settings(config: &Config, helper: std::path::PathBuf) -> Settings {
         keep_stopped: config.keep_stopped,
         manage_cri: config.manage_cri,
         insecure_registry: config.insecure_registry,
+        transfer_limits: config.transfer_limits,
         registries: config.registries.clone(),
         debug: config.debug,
         buildkit_host: config.buildkit_host.clone(),

@@ -5,15 +5,16 @@
 //! `hosts.toml` may hold Docker's certificate files instead.
 
 mod file;
+mod insecure;
 
 use std::path::{Path, PathBuf};
 
 use http::HeaderMap;
 
+use self::insecure::{Insecurity, insecurity};
 use crate::credentials::{HUB_REGISTRY, is_docker_hub};
-use crate::proxy::Block;
 use crate::tls::TlsSettings;
-use crate::url::{Scheme, Url, hostname_of, is_localhost, split_port};
+use crate::url::{Scheme, Url, is_localhost, split_port};
 use crate::{Config, Error};
 
 /// What a host may be used for.
@@ -70,8 +71,7 @@ pub(crate) fn hosts_for(config: &Config, registry: &str) -> Result<Vec<HostConfi
 fn mirror(config: &Config, address: &str) -> Result<HostConfig, Error> {
     let mut base = Url::parse(address)?;
     let name = base.authority();
-    let insecure = config.insecure.iter().any(|entry| names(entry, &name));
-    let mut host = registry_itself(&name, insecure)?;
+    let mut host = registry_itself(&name, insecurity(config, &name))?;
     base.path = format!("{}/v2", base.path.trim_end_matches('/'));
     host.base = base;
     host.capabilities.push = false;
@@ -83,8 +83,9 @@ fn mirror(config: &Config, address: &str) -> Result<HostConfig, Error> {
 }
 
 fn configured(config: &Config, registry: &str) -> Result<Vec<HostConfig>, Error> {
-    let insecure = config.insecure.iter().any(|entry| names(entry, registry));
-    let origin = registry_itself(registry, insecure)?;
+    let insecurity = insecurity(config, registry);
+    let insecure = insecurity != Insecurity::None;
+    let origin = registry_itself(registry, insecurity)?;
     for root in &config.hosts_dirs {
         let Some(folder) = folder_names(registry)
             .into_iter()
@@ -120,26 +121,25 @@ fn folder_names(registry: &str) -> Vec<String> {
 
 /// The registry as it is without configuration. One on this machine is plain HTTP unless it has no port or 443, and TLS of
 /// any kind is tried first.
-fn registry_itself(registry: &str, insecure: bool) -> Result<HostConfig, Error> {
+fn registry_itself(registry: &str, insecurity: Insecurity) -> Result<HostConfig, Error> {
     let host = if is_docker_hub(registry) { HUB_REGISTRY } else { registry };
     let (_, port) = split_port(host);
     let local = is_localhost(host);
     let scheme = if local && port == Some(80) { Scheme::Http } else { Scheme::Https };
+    let insecure = insecurity != Insecurity::None;
     let plain_fallback = insecure || (local && !matches!(port, None | Some(443)));
+    let only_within = match insecurity {
+        Insecurity::Within(blocks) => blocks,
+        Insecurity::None | Insecurity::Named => Vec::new(),
+    };
     let base = Url::parse(&format!("{}://{host}/v2", scheme.as_str()))?;
-    let tls =
-        TlsSettings { skip_verify: insecure || local, plain_fallback, ..TlsSettings::default() };
+    let tls = TlsSettings {
+        skip_verify: insecure || local,
+        plain_fallback,
+        only_within,
+        ..TlsSettings::default()
+    };
     Ok(HostConfig { base, capabilities: Capabilities::ALL, tls, headers: HeaderMap::new() })
-}
-
-/// Whether an entry of the list of insecure registries means this one: by name, by a block of addresses, or `*`.
-fn names(entry: &str, registry: &str) -> bool {
-    if entry == "*" || hostname_of(entry).eq_ignore_ascii_case(registry) {
-        return true;
-    }
-    let (host, _) = split_port(registry);
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-    address.is_ok_and(|address| Block::parse(entry).is_some_and(|block| block.contains(address)))
 }
 
 /// Docker's certificate files: `*.crt` are authorities, `*.cert` with a `*.key` beside it is ours

@@ -123,6 +123,7 @@ fn excludes(entry: &str, url: &Url) -> bool {
 }
 
 /// A block of addresses, as in `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block {
     network: u128,
     mask: u128,

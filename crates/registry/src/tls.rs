@@ -4,6 +4,7 @@
 //! idle and an updated store needs no restart.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError};
 use trust::{Authorities, FileError, Identity};
 
 use crate::Error;
+use crate::proxy::Block;
 use crate::url::Url;
 
 /// The part of a host's configuration that concerns TLS.
@@ -30,6 +32,8 @@ pub(crate) struct TlsSettings {
     pub(crate) skip_verify: bool,
     /// A host that does not speak TLS may speak plain HTTP.
     pub(crate) plain_fallback: bool,
+    /// Because the host has an address in one of these blocks, where it is connected to then; any address if there is none.
+    pub(crate) only_within: Vec<Block>,
 }
 
 /// TLS with one host, made when first needed. Hosts that it sends us to are believed by the same authorities, but only it
@@ -85,6 +89,12 @@ impl Trust {
         self.origin
             .as_ref()
             .is_some_and(|(host, port)| host.eq_ignore_ascii_case(&url.host) && *port == url.port)
+    }
+
+    /// Whether a connection for `url` may go to this address.
+    pub(crate) fn allows(&self, url: &Url, address: IpAddr) -> bool {
+        let blocks = &self.settings.only_within;
+        blocks.is_empty() || !self.is_of(url) || blocks.iter().any(|block| block.contains(address))
     }
 
     /// Remembers that the host speaks plain HTTP.

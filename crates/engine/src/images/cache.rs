@@ -13,16 +13,16 @@ use containerd::images::Image;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::ImageFacts;
 use super::claims::Claims;
 use super::documents::{Config, Index, Kind, Manifest};
 use super::foreign::Expected;
 use super::turns::Turns;
+use super::{ImageFacts, TransferLimits};
 
-/// Layers of all pulls together that load at once.
-const DOWNLOADS: usize = 12;
-/// Layers of all pushes together that are sent at once; each holds a few MiB on its way.
-const UPLOADS: usize = 8;
+/// Layers of all pulls together that load at once, where one image alone may not have more.
+const DOWNLOADS: u16 = 12;
+/// Layers of all pushes together that are sent at once, likewise; each holds a few MiB on its way.
+const UPLOADS: u16 = 8;
 /// Documents kept; an image has two or three.
 const MAX_DOCUMENTS: usize = 8192;
 /// A longer document, in bytes, is read each time: with all that are kept it would be gigabytes.
@@ -78,8 +78,10 @@ pub(crate) struct Listed {
     read_at: Instant,
 }
 
-impl Default for Cache {
-    fn default() -> Self {
+impl Cache {
+    /// Nothing is known yet.
+    pub(crate) fn new(limits: TransferLimits) -> Self {
+        let places = |all: u16, of_one: u16| Semaphore::new(all.max(of_one).into());
         Self {
             documents: Mutex::default(),
             sizes: Mutex::default(),
@@ -88,13 +90,11 @@ impl Default for Cache {
             turns: Turns::default(),
             expected: Expected::default(),
             claims: Claims::default(),
-            downloads: Semaphore::new(DOWNLOADS),
-            uploads: Semaphore::new(UPLOADS),
+            downloads: places(DOWNLOADS, limits.downloads),
+            uploads: places(UPLOADS, limits.uploads),
         }
     }
-}
 
-impl Cache {
     /// Changes of ours that containerd will tell.
     pub(super) fn expected(&self) -> &Expected {
         &self.expected
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_believed_while_nothing_changes() {
-        let cache = Cache::default();
+        let cache = Cache::new(TransferLimits::default());
         assert!(cache.listed(&[]).is_none());
         cache.keep(Vec::new(), HashMap::new(), cache.changes());
         assert!(cache.listed(&[]).is_some());
@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_list_is_not_believed_for_long() {
-        let cache = Cache::default();
+        let cache = Cache::new(TransferLimits::default());
         cache.keep(Vec::new(), HashMap::new(), cache.changes());
         tokio::time::sleep(BELIEVED).await;
         assert!(cache.listed(&[]).is_none());
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let cache = Cache::default();
+        let cache = Cache::new(TransferLimits::default());
         let index = Document::Index(Arc::new(Index { manifests: Vec::new() }));
         cache.keep_document("long", index.clone(), MAX_KEPT + 1);
         cache.keep_document("short", index, MAX_KEPT);

@@ -232,7 +232,8 @@ mod tests {
             .iter()
             .map(|record| (record.target.digest.clone(), std::sync::Arc::new(facts())))
             .collect();
-        crate::images::Cache::default().keep(records, facts, 0)
+        let limits = crate::images::TransferLimits::default();
+        crate::images::Cache::new(limits).keep(records, facts, 0)
     }
 
     fn names(records: Vec<Image>, all: bool) -> Vec<String> {

@@ -18,6 +18,24 @@ pub struct RegistrySettings {
     pub insecure: Vec<String>,
 }
 
+/// How much is transferred at once, and how often it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferLimits {
+    /// Layers of one image that load at once.
+    pub downloads: u16,
+    /// Blobs of one image that are sent at once.
+    pub uploads: u16,
+    /// Attempts in all for one request to a registry. At least one.
+    pub attempts: u16,
+}
+
+/// dockerd's (moby `daemon/config/config.go`).
+impl Default for TransferLimits {
+    fn default() -> Self {
+        Self { downloads: 3, uploads: 5, attempts: 5 }
+    }
+}
+
 /// The client of all registries.
 ///
 /// # Errors
@@ -33,7 +51,10 @@ pub(crate) fn registry_client(settings: &Settings) -> Result<Registry> {
         insecure,
         mirrors: settings.registries.mirrors.clone(),
         proxies: registry::Proxies::from_lookup(|name| std::env::var(name).ok()),
-        patience: registry::Patience::default(),
+        patience: registry::Patience {
+            attempts: settings.transfer_limits.attempts.into(),
+            ..registry::Patience::default()
+        },
     }))
 }
 

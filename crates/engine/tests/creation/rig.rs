@@ -90,6 +90,7 @@ impl Rig {
             keep_stopped: 10,
             manage_cri: false,
             insecure_registry: false,
+            transfer_limits: engine::images::TransferLimits::default(),
             registries: engine::images::RegistrySettings::default(),
             debug: false,
             buildkit_host: None,

@@ -176,6 +176,7 @@ fn settings(at: &Path) -> Settings {
         keep_stopped: 0,
         manage_cri: false,
         insecure_registry: false,
+        transfer_limits: engine::images::TransferLimits::default(),
         registries: engine::images::RegistrySettings::default(),
         debug: false,
         buildkit_host: None,

@@ -105,6 +105,7 @@ fn settings(folder: &Path) -> engine::Settings {
         keep_stopped: 10,
         manage_cri: false,
         insecure_registry: false,
+        transfer_limits: engine::images::TransferLimits::default(),
         registries: engine::images::RegistrySettings::default(),
         debug: false,
         buildkit_host: None,

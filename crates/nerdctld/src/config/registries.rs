@@ -1,6 +1,6 @@
-//! `--registry-mirror` and `--insecure-registry`, by dockerd's rules (moby `daemon/pkg/registry/config.go`).
+//! `--registry-mirror`, `--insecure-registry` and how much is transferred at once, by dockerd's rules (moby `daemon/pkg/registry/config.go`).
 
-use engine::images::RegistrySettings;
+use engine::images::{RegistrySettings, TransferLimits};
 
 use super::Mistake;
 use crate::cli::Cli;
@@ -22,6 +22,17 @@ pub(super) fn read(cli: &Cli, mistakes: &mut Vec<Mistake>) -> RegistrySettings {
         }
     }
     settings
+}
+
+/// How much is transferred at once. None is as much as usual (moby `daemon/config/config.go`).
+pub(super) fn limits(cli: &Cli) -> TransferLimits {
+    let usual = TransferLimits::default();
+    let some = |given: Option<u16>, usual| given.filter(|number| *number > 0).unwrap_or(usual);
+    TransferLimits {
+        downloads: some(cli.max_concurrent_downloads, usual.downloads),
+        uploads: some(cli.max_concurrent_uploads, usual.uploads),
+        attempts: some(cli.max_download_attempts, usual.attempts),
+    }
 }
 
 fn invalid(origin: &str, value: &str, reason: &str) -> Mistake {
@@ -97,6 +108,21 @@ mod tests {
         .unwrap();
         assert_eq!(settings.mirrors, ["https://m.example/", "http://m.example:5000/hub/"]);
         assert_eq!(settings.insecure, ["r.example:5000", "[::1]:5000", "10.0.0.0/8"]);
+    }
+
+    #[test]
+    fn transfers_are_limited_as_dockerd_limits_them() {
+        let limits = |flags: &[&str]| limits(&Cli::parse_from([&["nerdctld"], flags].concat()));
+        assert_eq!(limits(&[]), TransferLimits { downloads: 3, uploads: 5, attempts: 5 });
+        assert_eq!(limits(&["--max-concurrent-downloads=0"]), limits(&[]));
+        let all = limits(&[
+            "--max-concurrent-downloads=20",
+            "--max-concurrent-uploads=1",
+            "--max-download-attempts=2",
+        ]);
+        assert_eq!(all, TransferLimits { downloads: 20, uploads: 1, attempts: 2 });
+        let none = ["nerdctld", "--max-download-attempts=0"];
+        assert!(Cli::try_parse_from(none).is_err(), "nothing is ever tried");
     }
 
     #[test]

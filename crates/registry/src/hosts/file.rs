@@ -49,6 +49,7 @@ pub(super) fn read(
                 // The same host by its own name: what the daemon's settings say of it stands.
                 config.tls.skip_verify = skip_verify.unwrap_or(true);
                 config.tls.plain_fallback = true;
+                config.tls.only_within.clone_from(&origin.tls.only_within);
             }
             config
         }

@@ -94,7 +94,7 @@ impl Dialer {
         let limit = self.limit;
         let shown = format!("{}:{}", route.url.host, route.url.port());
         let stream = match self.proxies.for_url(&route.url)? {
-            None => dial(&route.url, route.url.port(), limit).await,
+            None => dial(&route.url, &route.trust, route.url.port(), limit).await,
             Some(proxy) => return self.connect_through(route, &proxy).await,
         };
         let stream = match stream {
@@ -119,9 +119,12 @@ impl Dialer {
         let mut url = route.url.clone();
         url.scheme = Scheme::Http;
         match self.proxies.for_url(&url)? {
-            None => Connection::start(route, dial(&url, url.port(), limit).await?, None).await,
+            None => {
+                let stream = dial(&url, &route.trust, url.port(), limit).await?;
+                Connection::start(route, stream, None).await
+            }
             Some(proxy) => {
-                let stream = dial(&proxy.url, proxy.url.port(), limit).await?;
+                let stream = dial(&proxy.url, &Trust::default(), proxy.url.port(), limit).await?;
                 if proxy.url.scheme == Scheme::Http {
                     return Connection::start(route, stream, Some(proxy.authorization)).await;
                 }
@@ -133,7 +136,7 @@ impl Dialer {
 
     /// TLS to the host inside a tunnel that the proxy makes.
     async fn connect_through(&self, route: Route, proxy: &Proxy) -> Result<Connection, Error> {
-        let stream = dial(&proxy.url, proxy.url.port(), self.limit).await?;
+        let stream = dial(&proxy.url, &Trust::default(), proxy.url.port(), self.limit).await?;
         if proxy.url.scheme == Scheme::Http {
             return self.connect_tunnelled(route, stream, proxy).await;
         }
@@ -180,10 +183,11 @@ impl Dialer {
     }
 }
 
-async fn dial(url: &Url, port: u16, limit: Duration) -> Result<TcpStream, Error> {
+async fn dial(url: &Url, trust: &Trust, port: u16, limit: Duration) -> Result<TcpStream, Error> {
     let shown = format!("{}:{port}", url.host);
     let connect = async {
         let addresses = tokio::net::lookup_host((url.dial_host(), port)).await?;
+        let addresses = addresses.filter(|address| trust.allows(url, address.ip()));
         let stream = connect_any(addresses.collect()).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -212,7 +216,7 @@ async fn connect_any(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
             Some(Ok(stream)) => return Ok(stream),
             Some(Err(error)) => failed = Some(error),
             None => {
-                let nowhere = || std::io::Error::other("the name has no address");
+                let nowhere = || std::io::Error::other("the name has no address that may be used");
                 return Err(failed.unwrap_or_else(nowhere));
             }
         }

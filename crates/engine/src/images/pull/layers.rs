@@ -16,9 +16,6 @@ use crate::images::progress::{Progress, Throttle};
 use crate::images::unpack::{LayerStep, Unpacker, steps};
 use crate::{Error, Result};
 
-/// Layers of one image that load at once (dockerd's `max-concurrent-downloads`).
-const AT_ONCE: usize = 3;
-
 /// One layer on its way.
 struct Arriving<'a> {
     step: LayerStep<'a>,
@@ -97,7 +94,7 @@ async fn download(
     arrived: Vec<oneshot::Sender<()>>,
     silent: bool,
 ) -> Result<()> {
-    let gate = Semaphore::new(AT_ONCE);
+    let gate = Semaphore::new(job.engine.settings().transfer_limits.downloads.into());
     let downloads = layers.iter().zip(arrived).map(|(layer, arrived)| {
         let gate = &gate;
         async move {

@@ -19,8 +19,6 @@ use crate::images::remote::push_error;
 use crate::images::{PushEvent, PushStatus};
 use crate::{Error, Result};
 
-/// Blobs of one image that go at once (dockerd's `max-concurrent-uploads`).
-const AT_ONCE: usize = 5;
 /// Bytes of a blob that are read ahead of the registry.
 const AHEAD: u64 = 1 << 20;
 
@@ -28,7 +26,7 @@ pub(super) async fn deliver(job: &Job<'_>, repository: &Repository, plan: &Plan)
     for blob in plan.blobs.iter().filter(|blob| is_shown(blob)) {
         job.progress.layer(short(&blob.descriptor.digest), PushStatus::Waiting).await;
     }
-    let gate = Semaphore::new(AT_ONCE);
+    let gate = Semaphore::new(job.engine.settings().transfer_limits.uploads.into());
     let deliveries = plan.blobs.iter().map(|blob| {
         let gate = &gate;
         async move {
