@@ -22,7 +22,7 @@ fn import(api: &Api, query: &str, archive: impl Into<Vec<u8>>) -> Result<Respons
 }
 
 /// A file tree with a program that prints its own name.
-fn tree() -> Result<Vec<u8>> {
+pub(crate) fn tree() -> Result<Vec<u8>> {
     let busybox = std::fs::read("/bin/busybox").context("busybox-static")?;
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();

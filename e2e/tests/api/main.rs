@@ -23,6 +23,7 @@
 //! | `store`, `import` | images saved, loaded, imported; archives that lie |
 //! | `platforms` | images of several platforms, attestations |
 //! | `housekeeping` | what images take up: lists, disk usage, prunes |
+//! | `garbage` | images while containerd collects its garbage in every phase, and the daemon killed in each |
 //! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
@@ -40,7 +41,7 @@
 //! | `figures` | what does not grow: shims, memory |
 //! | `resilience` | killed daemons, monitors, containerds, and a shim that hangs |
 //!
-//! All but `startup`, `transport`, `interop`, `pods`, `recovery`, `figures` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
+//! All but `startup`, `transport`, `interop`, `pods`, `garbage`, `recovery`, `figures` and `resilience` are written against Docker's API alone and pass on dockerd 29 as well
 //! (`make reference`); a test marked `ours_only` says in a word why it does not.
 
 use std::io::{BufReader, Read as _};
@@ -62,6 +63,7 @@ mod create;
 mod events;
 mod exec;
 mod figures;
+mod garbage;
 mod health;
 mod hostconfig;
 mod housekeeping;
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
         import::TESTS,
         platforms::TESTS,
         housekeeping::TESTS,
+        garbage::TESTS,
         exec::TESTS,
         websocket::TESTS,
         links::TESTS,

@@ -149,7 +149,7 @@ fn on_a_used_host(
 }
 
 /// Runs `operation` on a daemon that ends itself at `place`, then starts another one.
-fn killed_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<()> {
+pub(crate) fn killed_at(host: &Host, place: &str, operation: impl FnOnce(&Api)) -> Result<()> {
     kill_at(host, place, operation)?;
     host.start_daemon()
 }

@@ -11,6 +11,8 @@ use e2e::sandbox::until;
 use e2e::{Context as _, Host, Result, Rig, Test, ensure, tests, unique};
 use serde_json::{Value, json};
 
+use crate::garbage::{collect, everything};
+
 pub(crate) const TESTS: &[Test] = tests![
     mirrors_and_insecure_registries_are_options,
     layers_of_every_compression,
@@ -75,20 +77,6 @@ fn layers_of_every_compression(rig: &Rig) -> Result<()> {
     container.remove()?;
     api.delete(&format!("/images/{name}"))?.expect(200)?;
     Ok(())
-}
-
-/// All that a pull can leave in a host's containerd, one a line.
-fn everything(host: &Host) -> Result<String> {
-    let mut all = String::new();
-    for arguments in
-        [&["content", "ls", "-q"][..], &["images", "ls", "-q"], &["leases", "ls", "-q"]]
-    {
-        all.push_str(&host.ctr(arguments)?);
-    }
-    for arguments in [&["content", "active"][..], &["snapshots", "ls"]] {
-        all.extend(host.ctr(arguments)?.lines().skip(1).map(|line| format!("{line}\n")));
-    }
-    Ok(all)
 }
 
 /// What a pull says that must fail.
@@ -239,14 +227,6 @@ fn registries_that_break_off_uploads(rig: &Rig) -> Result<()> {
             Ok(())
         },
     )
-}
-
-/// Lets containerd collect its garbage, once.
-fn collect(host: &Host) -> Result<()> {
-    let id = unique("collect");
-    host.ctr(&["leases", "create", "--id", &id])?;
-    host.ctr(&["leases", "delete", "--sync", &id])?;
-    Ok(())
 }
 
 fn nothing_is_collected_under_our_hands(rig: &Rig) -> Result<()> {

@@ -80,7 +80,7 @@ impl Engine {
             marks.insert(PAUSED_MARK.to_owned(), container.id.to_string());
         }
         let lease = WorkLease::begin_with(self, "commit", marks).await?;
-        fault::reached("commit.lease");
+        let manifest = below.runnable.descriptor.digest.clone();
         let spec = NewImageSpec {
             base: below.document,
             layers: below.runnable.manifest.layers.clone(),
@@ -92,7 +92,11 @@ impl Engine {
             parent: container.image_id.clone(),
             name: request.name.clone(),
         };
-        match self.commit_under(&lease, &container, pause, spec).await {
+        let committed = match self.hold_image_below(&lease, &container, &manifest).await {
+            Ok(()) => self.commit_under(&lease, &container, pause, spec).await,
+            Err(error) => Err(error),
+        };
+        match committed {
             Ok(id) => {
                 lease.finish().await;
                 let name = request.name.as_ref().map(ImageRef::familiar).unwrap_or_default();
@@ -105,6 +109,25 @@ impl Engine {
                 lease.abandon().await;
                 Err(error)
             }
+        }
+    }
+
+    /// The layers below stay until the new image has them, even if the container's image is removed meanwhile.
+    async fn hold_image_below(
+        &self,
+        lease: &WorkLease,
+        container: &Container,
+        manifest: &str,
+    ) -> Result<()> {
+        let failed = |error| self.containerd_error("protect the container's image", error);
+        lease.hold(manifest).await.map_err(failed)?;
+        match lease.client().blob(manifest).await {
+            Ok(_) => {
+                fault::reached("commit.lease");
+                Ok(())
+            }
+            Err(error) if error.is_not_found() => Err(Error::NoSuchImage(container.image.clone())),
+            Err(error) => Err(failed(error)),
         }
     }
 

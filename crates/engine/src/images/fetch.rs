@@ -179,6 +179,8 @@ impl<'a> Fetcher<'a> {
         match writer.commit(labels.clone()).await {
             Ok(Committed::Stored { .. }) => Ok(Try::Done(fetched)),
             Ok(Committed::AlreadyExists) => {
+                let held = self.lease.hold(&descriptor.digest).await;
+                held.map_err(|error| self.failed("protect", descriptor, error))?;
                 self.label(descriptor, labels.clone()).await?;
                 Ok(Try::Done(fetched))
             }
@@ -216,11 +218,7 @@ impl<'a> Fetcher<'a> {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(self.failed("look for", descriptor, error)),
         }
-        let resource = containerd::leases::Resource {
-            kind: "content".to_owned(),
-            id: descriptor.digest.clone(),
-        };
-        let added = self.engine.containerd().add_lease_resource(self.lease.id(), resource).await;
+        let added = self.lease.hold(&descriptor.digest).await;
         added.map_err(|error| self.failed("protect", descriptor, error))?;
         // It may have been collected between the two calls.
         match self.engine.containerd().blob(&descriptor.digest).await {

@@ -8,7 +8,6 @@ use std::io::{self, Read, Write};
 use bytes::Bytes;
 use containerd::Labels;
 use containerd::content::{Committed, Ingest, NewIngest};
-use containerd::leases::Resource;
 use flate2::write::GzEncoder;
 use futures_core::Stream;
 use jiff::Timestamp;
@@ -26,7 +25,7 @@ use crate::archive::pipe::{Sink, Source};
 use crate::containers::archive::blocking;
 use crate::error::Class;
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Label of a layer blob: its diffID.
@@ -95,6 +94,7 @@ impl Engine {
         let mut config = RunConfig::default();
         changes::apply(&mut config, &request.changes)?;
         let lease = WorkLease::begin(self, "import").await?;
+        fault::reached("import.lease");
         match self.import_under(&lease, request, config, body).await {
             Ok(id) => {
                 lease.finish().await;
@@ -208,15 +208,16 @@ impl Engine {
         // What is wrong with the store shows in the reader as well.
         let (name, writer) = upload?;
         let packed = packed?;
+        fault::reached("import.read");
         let failed = |error| self.containerd_error("store the layer", error);
         let labels = Labels::from([(UNCOMPRESSED.to_owned(), packed.diff_id)]);
         if writer.commit(labels.clone()).await.map_err(failed)? == Committed::AlreadyExists {
-            let resource = Resource { kind: "content".to_owned(), id: packed.digest.clone() };
-            self.containerd().add_lease_resource(lease.id(), resource).await.map_err(failed)?;
+            lease.hold(&packed.digest).await.map_err(failed)?;
             let labels = labels.into_iter().map(|(key, value)| (key, Some(value))).collect();
             self.containerd().update_blob_labels(&packed.digest, labels).await.map_err(failed)?;
         }
         lease.uploaded(&name);
+        fault::reached("import.layer");
         Ok(Descriptor {
             media_type: packed.media_type.to_owned(),
             digest: packed.digest,

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use containerd::content::{Committed, Ingest, NewIngest};
+use containerd::leases::Resource;
 use containerd::{Client, Labels};
 
+use super::documents::digest_of;
 use super::turns::Turn;
 use crate::repair::LEASE_MARK;
 use crate::{Engine, Result, random};
@@ -75,6 +77,25 @@ impl WorkLease {
         &self.id
     }
 
+    /// Keeps a blob, be it there or still to come. Whoever looks for it afterwards and finds it has it.
+    pub(crate) async fn hold(&self, digest: &str) -> containerd::Result<()> {
+        self.hold_resource("content".to_owned(), digest).await
+    }
+
+    /// Keeps a snapshot, and so all that it stands on, in the same way.
+    pub(crate) async fn hold_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+    ) -> containerd::Result<()> {
+        self.hold_resource(format!("snapshots/{snapshotter}"), key).await
+    }
+
+    async fn hold_resource(&self, kind: String, id: &str) -> containerd::Result<()> {
+        let resource = Resource { kind, id: id.to_owned() };
+        self.engine.containerd().add_lease_resource(&self.id, resource).await
+    }
+
     /// The right to upload `name`, among us.
     pub(crate) async fn upload_turn(&self, name: &str) -> Option<Turn> {
         Some(self.engine.image_cache().turns().take(name).await)
@@ -108,6 +129,10 @@ impl WorkLease {
             return Ok(Committed::AlreadyExists);
         };
         let committed = writer.finish(bytes, labels).await?;
+        if committed == Committed::AlreadyExists {
+            // Somebody else's, stored since: containerd does not put that under the lease.
+            self.hold(&digest_of(bytes)).await?;
+        }
         self.uploaded(&name);
         Ok(committed)
     }

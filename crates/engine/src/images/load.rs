@@ -32,7 +32,7 @@ use crate::archive::pipe::Source;
 use crate::archive::reader::ReadError;
 use crate::containers::archive::blocking;
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 use check::Checker;
 use intake::{Intake, Stored};
@@ -79,6 +79,7 @@ impl Engine {
             Ok(lease) => lease,
             Err(error) => return Loaded { images: Vec::new(), failure: Some(error) },
         };
+        fault::reached("load.lease");
         let mut images = Vec::new();
         let failure = self.load_under(&lease, body, platforms, &mut images).await.err();
         match &failure {
@@ -102,6 +103,7 @@ impl Engine {
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
     {
         let stored = self.take_in(lease, body).await?;
+        fault::reached("load.read");
         let targets = match &stored.layout {
             Some(_) => oci::targets(&stored)?,
             None => docker::targets(self, lease, &stored).await?,
@@ -114,11 +116,14 @@ impl Engine {
             check_name(target)?;
             if checked.insert(target.descriptor.digest.clone()) {
                 let whole = Checker::new(self, lease, platforms).check(target).await?;
+                fault::reached("load.checked");
                 self.unpack_chosen(lease, whole, platforms).await?;
+                fault::reached("load.unpacked");
             }
         }
         for target in targets {
             loaded.push(self.name_loaded(target).await?);
+            fault::reached("load.named");
         }
         Ok(())
     }

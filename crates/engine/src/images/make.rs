@@ -18,7 +18,7 @@ use super::naming::dangling_name;
 use super::run_config::RunConfig;
 use super::unpack::{LayerStep, Unpacker, snapshot_label};
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// Media type of layers that we make.
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -86,6 +86,7 @@ impl Engine {
             let step = LayerStep { layer, diff_id, parent, chain_id };
             Unpacker::new(self, lease).layer(step).await?;
         }
+        fault::reached("make.layer");
         let config = document(&config(&spec, &diff_ids, empty_layer)?, CONFIG);
         if config.0.size > MAX_DOCUMENT {
             return Err(Error::InvalidParameter(format!(
@@ -98,6 +99,7 @@ impl Engine {
             labels.insert(snapshot_label(&self.settings().snapshotter), top.clone());
         }
         self.write_document(lease, &config, labels).await?;
+        fault::reached("make.config");
         let manifest = document(&manifest(&config.0, &layers), MANIFEST);
         let mut labels = Labels::from([(
             "containerd.io/gc.ref.content.config".to_owned(),
@@ -107,8 +109,10 @@ impl Engine {
             (format!("containerd.io/gc.ref.content.l.{at}"), layer.digest.clone())
         }));
         self.write_document(lease, &manifest, labels).await?;
+        fault::reached("make.manifest");
         let id = manifest.0.digest.clone();
         self.name_image(&manifest.0, spec.name.as_ref(), &spec.parent).await?;
+        fault::reached("make.image");
         Ok(id)
     }
 

@@ -23,7 +23,7 @@ use super::unpack::snapshot_label;
 use super::{Descriptor, PullEvent, PullPlatforms, PullRequest};
 use crate::error::Class;
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;
@@ -85,6 +85,7 @@ impl Engine {
         progress: &Progress,
     ) -> Result<()> {
         let lease = WorkLease::begin(self, "pull").await?;
+        fault::reached("pull.lease");
         let job = Job {
             engine: self,
             lease: &lease,
@@ -147,6 +148,7 @@ impl Job<'_> {
             self.fetch(&further).await?;
         }
         self.engine.put_image(&name, &target, Labels::new()).await?;
+        fault::reached("pull.image");
         self.publish(labels);
         let newer = before.as_deref() != Some(target.digest.as_str());
         Ok(PullEvent::Done { digest: target.digest, image: image.familiar(), newer })
@@ -228,6 +230,7 @@ impl Job<'_> {
         let bytes = self.fetcher.read(descriptor).await?;
         let index = Index::parse(&descriptor.digest, &bytes)?;
         self.fetcher.store(descriptor, &bytes, index_labels(&index)).await?;
+        fault::reached("pull.index");
         Ok(index)
     }
 
@@ -279,6 +282,7 @@ impl Job<'_> {
         };
         let own = manifest_labels(&chosen.manifest);
         self.fetcher.store(&chosen.descriptor, &chosen.bytes, own).await?;
+        fault::reached("pull.manifest");
         Ok(labels)
     }
 
@@ -292,7 +296,9 @@ impl Job<'_> {
         // A reference to a snapshot that is still to come does no harm, and saves a write later.
         let label = top.map(|top| (snapshot_label(&self.engine.settings().snapshotter), top));
         self.fetcher.store(descriptor, &bytes, label.into_iter().collect()).await?;
+        fault::reached("pull.config");
         layers::fetch_and_unpack(self, &chosen.manifest, &config, chosen.unpack).await?;
+        fault::reached("pull.unpacked");
         Ok(config.labels)
     }
 

@@ -11,7 +11,6 @@ mod plan;
 use std::collections::BTreeMap;
 
 use containerd::images::Image;
-use containerd::leases::Resource;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
 use registry::{Purpose, Repository};
@@ -24,7 +23,7 @@ use super::progress::{self, Progress, Push};
 use super::remote::{open_repository, push_error};
 use super::{Descriptor, PushEvent, PushRequest};
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 impl Engine {
     /// Pushes an image; a name without tag and digest means all its tags that are here. Dropping the answer cancels the push.
@@ -130,6 +129,7 @@ impl Job<'_> {
     /// Answers with what was pushed.
     async fn run(&self, lease: &WorkLease) -> Result<Descriptor> {
         self.protect(lease).await?;
+        fault::reached("push.lease");
         let (target, plan) = match self.plan().await {
             Ok(planned) => planned,
             Err(error) => {
@@ -140,6 +140,7 @@ impl Job<'_> {
                 return Err(error);
             }
         };
+        fault::reached("push.planned");
         let repository = self.open(&plan).await?;
         let sent = blobs::deliver(self, &repository, &plan).await;
         if let (Err(Error::ContentMissing(_)), descriptor) = (&sent, &target) {
@@ -160,9 +161,8 @@ impl Job<'_> {
     /// Keeps what is pushed in the store even if the image is removed meanwhile: the lease holds the target, and its labels
     /// the rest.
     async fn protect(&self, lease: &WorkLease) -> Result<()> {
-        let resource = Resource { kind: "content".to_owned(), id: self.original.digest.clone() };
-        let added = self.engine.containerd().add_lease_resource(lease.id(), resource).await;
-        added.map_err(|error| {
+        let held = lease.hold(&self.original.digest).await;
+        held.map_err(|error| {
             self.engine.containerd_error(format!("protect {}", self.original.digest), error)
         })
     }
@@ -222,6 +222,7 @@ impl Job<'_> {
             };
             let put = repository.put_manifest(reference, &descriptor, document.bytes.clone());
             put.await.map_err(push_error)?;
+            fault::reached("push.manifest");
         }
         Ok(())
     }

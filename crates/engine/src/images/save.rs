@@ -11,7 +11,6 @@
 mod layout;
 mod stream;
 
-use containerd::leases::Resource;
 use jiff::Timestamp;
 use names::{ImageRef, Platform};
 
@@ -21,7 +20,7 @@ use super::lease::WorkLease;
 use super::naming::reference_of;
 use crate::archive::pipe::ByteStream;
 use crate::events::{Event, EventType};
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 use layout::Layout;
 
@@ -47,6 +46,7 @@ impl Engine {
     ) -> Result<ByteStream> {
         let leave = self.saving().await?;
         let lease = WorkLease::begin(self, "save").await?;
+        fault::reached("save.lease");
         match self.lay_out(&lease, names, platforms).await {
             Ok(layout) => Ok(stream::archive(leave, lease, layout.into_parts())),
             Err(error) => {
@@ -66,6 +66,7 @@ impl Engine {
         for typed in names {
             for wanted in self.wanted(typed).await? {
                 self.add(lease, &mut layout, wanted, platforms).await?;
+                fault::reached("save.image");
             }
         }
         Ok(layout)
@@ -149,9 +150,10 @@ impl Engine {
     /// From now on the image's content stays, whatever happens to its names.
     async fn keep(&self, lease: &WorkLease, wanted: &Wanted) -> Result<()> {
         let id = wanted.target.digest.clone();
-        let resource = Resource { kind: "content".to_owned(), id: id.clone() };
-        let kept = self.containerd().add_lease_resource(lease.id(), resource).await;
-        kept.map_err(|error| self.containerd_error(format!("protect image {id}"), error))
+        lease
+            .hold(&id)
+            .await
+            .map_err(|error| self.containerd_error(format!("protect image {id}"), error))
     }
 
     /// Where a blob was pulled from: whoever loads the archive can push without sending it again.

@@ -11,7 +11,7 @@ use containerd::{Client, Labels};
 use super::Descriptor;
 use super::lease::WorkLease;
 use super::resolve::Runnable;
-use crate::{Engine, Error, Result, random};
+use crate::{Engine, Error, Result, fault, random};
 
 /// Layers of one image: no more can be mounted on each other (Linux `fs/overlayfs/params.c`).
 pub(crate) const MAX_LAYERS: usize = 500;
@@ -56,19 +56,21 @@ impl<'a> Unpacker<'a> {
 
     /// Whether the chain is there; from now on it is under the lease.
     pub(crate) async fn is_unpacked(&self, chain_id: &str) -> Result<bool> {
-        let snapshotter = self.engine.settings().snapshotter.as_str();
-        match self.client().snapshotter(snapshotter).stat(chain_id).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(self.failed("look for", chain_id, error)),
+        if !self.is_there(chain_id).await? {
+            return Ok(false);
         }
-        let resource = containerd::leases::Resource {
-            kind: format!("snapshots/{snapshotter}"),
-            id: chain_id.to_owned(),
-        };
-        match self.engine.containerd().add_lease_resource(self.lease.id(), resource).await {
-            Ok(()) => Ok(true),
-            Err(error) => Err(self.failed("protect", chain_id, error)),
+        let snapshotter = &self.engine.settings().snapshotter;
+        let held = self.lease.hold_snapshot(snapshotter, chain_id).await;
+        held.map_err(|error| self.failed("protect", chain_id, error))?;
+        // It may have been collected between the two calls.
+        self.is_there(chain_id).await
+    }
+
+    async fn is_there(&self, chain_id: &str) -> Result<bool> {
+        match self.client().snapshotter(&self.engine.settings().snapshotter).stat(chain_id).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(self.failed("look for", chain_id, error)),
         }
     }
 
@@ -90,6 +92,7 @@ impl<'a> Unpacker<'a> {
                 }
                 Err(error) => return Err(self.failed("prepare", step.chain_id, error)),
             };
+            fault::reached("unpack.prepared");
             let outcome = self.extract(step, &key, mounts).await;
             if outcome.is_err() {
                 // The lease would take it away too, but not before the error is told.
@@ -115,6 +118,7 @@ impl<'a> Unpacker<'a> {
             self.engine
                 .containerd_error(format!("failed to extract layer {}", step.layer.digest), error)
         })?;
+        fault::reached("unpack.applied");
         if applied.digest != step.diff_id {
             // containerd core/unpack/unpacker.go
             let problem = format!(
@@ -130,6 +134,7 @@ impl<'a> Unpacker<'a> {
             }
             Err(error) => return Err(self.failed("commit", step.chain_id, error)),
         }
+        fault::reached("unpack.committed");
         let label = (UNCOMPRESSED.to_owned(), Some(step.diff_id.to_owned()));
         let labelled =
             self.engine.containerd().update_blob_labels(&step.layer.digest, [label].into()).await;

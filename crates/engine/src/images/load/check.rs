@@ -18,7 +18,6 @@ use crate::images::pull::{index_labels, is_attestation, manifest_labels};
 use crate::images::resolve::Runnable;
 use crate::images::unpack::steps;
 use crate::{Engine, Error, Result};
-use containerd::leases::Resource;
 
 /// Indexes within indexes that are followed.
 const MAX_DEPTH: usize = 4;
@@ -180,8 +179,7 @@ impl<'a> Checker<'a> {
     async fn is_here(&self, descriptor: &Descriptor) -> Result<bool> {
         let digest = &descriptor.digest;
         // Before it is looked for: what is found then cannot be collected any more.
-        let resource = Resource { kind: "content".to_owned(), id: digest.clone() };
-        let added = self.engine.containerd().add_lease_resource(self.lease.id(), resource).await;
+        let added = self.lease.hold(digest).await;
         added.map_err(|error| self.engine.containerd_error(format!("protect {digest}"), error))?;
         match self.engine.containerd().blob(digest).await {
             Ok(blob) if blob.size == descriptor.size => Ok(true),

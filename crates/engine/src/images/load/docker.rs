@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::marker::PhantomData;
 
-use containerd::leases::Resource;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -169,8 +168,7 @@ async fn compressed_forms(
         let Some(diff_id) = blob.labels.get(UNCOMPRESSED).filter(|id| **id != blob.digest) else {
             continue;
         };
-        let resource = Resource { kind: "content".to_owned(), id: blob.digest.clone() };
-        engine.containerd().add_lease_resource(lease.id(), resource).await.map_err(failed)?;
+        lease.hold(&blob.digest).await.map_err(failed)?;
         if let Some(start) = start_of(engine, &blob.digest).await? {
             let kind = media_type(&blob.digest, &start)?;
             let file = File { digest: blob.digest.clone(), size: blob.size, start };

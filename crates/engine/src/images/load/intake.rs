@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use containerd::Labels;
 use containerd::content::{Committed, Ingest, NewIngest, Writer};
-use containerd::leases::Resource;
 use names::Digest;
 use tokio::sync::mpsc;
 
@@ -12,7 +11,7 @@ use super::bad;
 use super::members::Member;
 use crate::images::documents::MAX_DOCUMENT;
 use crate::images::lease::WorkLease;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, fault};
 
 /// Bytes by which compression is told.
 const START: usize = 6;
@@ -158,12 +157,11 @@ impl<'a> Intake<'a> {
             Upload::Known(None) => Committed::AlreadyExists,
         };
         if committed == Committed::AlreadyExists {
-            let resource = Resource { kind: "content".to_owned(), id: digest.clone() };
-            let kept = self.engine.containerd().add_lease_resource(self.lease.id(), resource).await;
-            kept.map_err(failed)?;
+            self.lease.hold(&digest).await.map_err(failed)?;
         }
         self.lease.uploaded(&name);
         self.stored.files.insert(path, File { digest, size, start });
+        fault::reached("load.blob");
         Ok(())
     }
 

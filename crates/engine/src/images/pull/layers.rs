@@ -14,7 +14,7 @@ use crate::images::documents::{Config, Manifest};
 use crate::images::fetch::Fetched;
 use crate::images::progress::{Progress, Throttle};
 use crate::images::unpack::{LayerStep, Unpacker, steps};
-use crate::{Error, Result};
+use crate::{Error, Result, fault};
 
 /// One layer on its way.
 struct Arriving<'a> {
@@ -125,6 +125,7 @@ async fn download_one(
     let counter = Counter::new(job.progress, layer);
     let fetched =
         job.fetcher.blob(layer.step.layer, Labels::new(), |bytes| counter.count(bytes)).await?;
+    fault::reached("pull.layer");
     if silent || layer.repeated {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use crate::images::progress::{Progress, Throttle};
 use crate::images::pull::layers::short;
 use crate::images::remote::push_error;
 use crate::images::{PushEvent, PushStatus};
-use crate::{Error, Result};
+use crate::{Error, Result, fault};
 
 /// Bytes of a blob that are read ahead of the registry.
 const AHEAD: u64 = 1 << 20;
@@ -64,6 +64,7 @@ async fn deliver_one(job: &Job<'_>, repository: &Repository, blob: &PlannedBlob)
         }
         other => push_error(other),
     })?;
+    fault::reached("push.blob");
     let status = match delivery {
         Delivery::Existed if Kind::of(&descriptor.media_type) == Kind::Layer => {
             PushStatus::LayerAlreadyExists

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::layout::{Part, padding};
 use crate::archive::pipe::ByteStream;
+use crate::fault;
 use crate::images::lease::WorkLease;
 
 /// What is left to write.
@@ -69,6 +70,7 @@ impl Rest {
                     let reader = self.client.read_blob(&digest, 0, None).await;
                     let reader = reader.map_err(io::Error::other)?;
                     self.open = Some(Open { reader, digest, size, left: size });
+                    fault::reached("save.blob");
                 }
                 None => {
                     if let Some(lease) = self.lease.take() {
