@@ -8,12 +8,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use containerd::images::NewImage;
+use containerd::{Client, Descriptor, Labels};
 use e2e::api::{BUSYBOX, Container, encode, pull_messages, script_body};
 use e2e::host::{LOGIN, LOGIN_REGISTRY};
 use e2e::http::Response;
 use e2e::lying::{Lie, LyingRegistry};
 use e2e::sandbox::{send, until};
-use e2e::{Context as _, Host, Result, Rig, Test, ensure, tests, unique};
+use e2e::{Api, Context as _, Host, Result, Rig, Test, ensure, tests, unique};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -568,22 +570,30 @@ const OURS: &[Row] = &[
         told(&pull_from_liar(rig, Lie::WrongBytes)?, 200, text)
     }),
     ("RemovalInProgress", |rig| {
-        let host = rig.host()?;
-        let container = rig.host()?.api().run_script("true")?;
-        container.wait()?;
-        let text = format!("removal of container {} is already in progress", container.id);
-        let shim = host.sandbox()?.shim_of(&container.id).context("no shim")?;
-        // A removal that takes its time: the shim of the ended task is asked to go, and is silent.
-        send(shim, Signal::STOP)?;
-        let first = std::thread::spawn({
-            let (api, path) = (host.api(), container.path("?force=1"));
-            move || api.delete(&path)
-        });
-        std::thread::sleep(Duration::from_millis(500));
-        let answer = container.api().delete(&container.path("?force=1"));
-        send(shim, Signal::CONT)?;
-        first.join().map_err(|_| e2e::anyhow!("panicked"))??.expect(204)?;
-        told(&answer?, 409, text)
+        while_it_is_removed(
+            rig.host()?,
+            409,
+            "removal of container ID is already in progress",
+            |container| container.api().delete(&container.path("?force=1")),
+        )
+    }),
+    ("LogsOfDead", |rig| {
+        let text = "can not get logs from container which is dead or marked for removal";
+        while_it_is_removed(rig.host()?, 409, text, |container| {
+            container.api().get(&container.path("/logs?stdout=1"))
+        })
+    }),
+    ("CannotExport", |rig| {
+        let text = "You cannot export container ID which is being removed";
+        while_it_is_removed(rig.host()?, 409, text, |container| {
+            container.api().get(&container.path("/export"))
+        })
+    }),
+    ("CannotCommit", |rig| {
+        let text = "You cannot commit container ID which is being removed";
+        while_it_is_removed(rig.host()?, 409, text, |container| {
+            container.api().post(&format!("/commit?container={}", container.id))
+        })
     }),
     ("JoinMissing", |rig| {
         let api = rig.host()?.api();
@@ -677,6 +687,48 @@ fn our_own_words(rig: &Rig) -> Result<()> {
     keep(rig, OURS)
 }
 
+/// Asks while a removal takes its time: the shim of the ended task is asked to go, and is silent. `ID` in the text is the
+/// container's.
+fn while_it_is_removed(
+    host: &Host,
+    status: u16,
+    text: &str,
+    ask: impl FnOnce(&Container) -> Result<Response>,
+) -> Result<Told> {
+    let container = ended(host)?;
+    let path = container.path("?force=1");
+    let (first, answer) =
+        during_removal(host, &container, move |api| api.delete(&path), || ask(&container))?;
+    first.expect(204)?;
+    told(&answer, status, text.replace("ID", &container.id))
+}
+
+fn ended(host: &Host) -> Result<Container> {
+    let container = host.api().run_script("true")?;
+    container.wait()?;
+    Ok(container)
+}
+
+/// What `remove` and `ask` get if the second comes while the first is at it.
+fn during_removal(
+    host: &Host,
+    container: &Container,
+    remove: impl FnOnce(&Api) -> Result<Response> + Send,
+    ask: impl FnOnce() -> Result<Response>,
+) -> Result<(Response, Response)> {
+    let shim = host.sandbox()?.shim_of(&container.id).context("no shim")?;
+    send(shim, Signal::STOP)?;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| remove(&host.api()));
+        let answer = until(Duration::from_secs(10), "its removal", || {
+            container.status().is_ok_and(|status| status == "removing")
+        })
+        .and_then(|()| ask());
+        send(shim, Signal::CONT)?;
+        Ok((first.join().map_err(|_| e2e::anyhow!("panicked"))??, answer?))
+    })
+}
+
 /// Starts a container that mounts a part of a volume in which `out` leads elsewhere.
 fn subpath(rig: &Rig, path: &str) -> Result<Response> {
     let api = rig.host()?.api();
@@ -727,6 +779,50 @@ const NEIGHBOURS: &[Row] = &[
             std::fs::write(&folder, "")?;
             let body = json!({"Image": BUSYBOX, "Cmd": ["true"]});
             told(&host.api().post_json("/containers/create", &body)?, 500, "{}: {}ot a directory{}")
+        })
+    }),
+    ("AmbiguousImage", |rig| {
+        on_own_host(rig, |host| {
+            let containerd = Client::new(&host.containerd_socket()?, host.namespace());
+            let runtime = crate::runtime()?;
+            // Nothing but their names is looked at.
+            for digit in ["1", "2"] {
+                let target = Descriptor {
+                    media_type: "application/vnd.oci.image.index.v1+json".to_owned(),
+                    digest: format!("sha256:abcd{}", digit.repeat(60)),
+                    size: 2,
+                    ..Descriptor::default()
+                };
+                let name = format!("example.org/{digit}:1");
+                let image = NewImage { name, labels: Labels::new(), target };
+                runtime.block_on(containerd.create_image(image))?;
+            }
+            told(&host.api().get("/images/abcd/json")?, 404, "ambiguous reference: abcd")
+        })
+    }),
+    ("AmbiguousNetwork", |rig| {
+        on_own_host(rig, |host| {
+            let networks = host.root()?.join("cni/net.d");
+            for (name, digit) in [("one", "1"), ("two", "2")] {
+                let list = json!({
+                    "cniVersion": "1.0.0",
+                    "name": name,
+                    "nerdctlID": format!("abcd{}", digit.repeat(60)),
+                    "plugins": [{"type": "bridge", "bridge": name}],
+                });
+                std::fs::write(networks.join(format!("{name}.conflist")), list.to_string())?;
+            }
+            let text = "network abcd is ambiguous (2 matches found based on ID prefix)";
+            told(&host.api().get("/networks/abcd")?, 400, text)
+        })
+    }),
+    ("PruneRunning", |rig| {
+        on_own_host(rig, |host| {
+            let container = ended(host)?;
+            let prune = |api: &Api| api.post("/containers/prune");
+            let (first, answer) = during_removal(host, &container, prune, || prune(&host.api()))?;
+            first.expect(200)?;
+            told(&answer, 409, "a prune operation is already running")
         })
     }),
     ("ContainerdUnavailable", |rig| {
@@ -798,9 +894,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ),
     ("StartRemoving", "the start waits for the removal, and finds nothing then: engine/state.rs"),
     ("UpdateRemoving", "the same"),
-    ("LogsOfDead", "the same"),
-    ("CannotExport", "the same"),
-    ("CannotCommit", "the same"),
     (
         "NoExitEvent",
         "SIGKILL without effect for ten seconds: resilience.rs has the shim that hangs",
@@ -808,15 +901,6 @@ const UNPROVOKED: &[(&str, &str)] = &[
     ("CannotPause", "the runtime must fail: live.rs has the shim that hangs"),
     ("CannotUnpause", "the same"),
     ("ConflictingUpdate", "always the source of CannotUpdate"),
-    ("PruneRunning", "two prunes at once, a race: engine/prune.rs"),
-    (
-        "AmbiguousImage",
-        "two images with a common prefix cannot be made to order: engine/tests/images",
-    ),
-    (
-        "AmbiguousNetwork",
-        "two networks with a common prefix cannot be made to order: engine/networks",
-    ),
     ("ExecIsRunning", "told within the stream: exec.rs"),
     ("ExecHasRun", "the same"),
     ("ExecFailed", "the same"),
