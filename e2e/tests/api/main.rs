@@ -17,14 +17,14 @@
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `contract` | every error of the engine over HTTP: text and status |
 //! | `containers` | start, wait, stop, kill, remove |
-//! | `live` | stats, top, changes; pause, rename, prune |
+//! | `stats`, `live` | stats, top; pause, rename, prune, changes |
 //! | `logs`, `attach` | output stored and live, input, terminals |
 //! | `archive`, `commit` | files out of containers and into them, export; images made of containers, history, tags |
 //! | `store`, `import` | images saved, loaded, imported; archives that lie |
 //! | `platforms` | images of several platforms, attestations |
 //! | `housekeeping` | what images take up: lists, disk usage, prunes |
 //! | `garbage` | images while containerd collects its garbage in every phase, and the daemon killed in each |
-//! | `mounts` | bind mounts, volumes, tmpfs, images; the volumes themselves |
+//! | `mounts`, `volumes` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
 //! | `lists`, `events` | the list and its filters; what is told of it all |
@@ -93,12 +93,14 @@ mod rootless;
 mod shapes;
 mod snapshotters;
 mod startup;
+mod stats;
 mod store;
 mod system;
 mod told;
 mod transport;
 mod unsupported;
 mod versions;
+mod volumes;
 mod websocket;
 
 fn main() -> ExitCode {
@@ -121,12 +123,14 @@ fn main() -> ExitCode {
         containers::TESTS,
         restart::TESTS,
         health::TESTS,
+        stats::TESTS,
         live::TESTS,
         logs::TESTS,
         logdrivers::TESTS,
         attach::TESTS,
         archive::TESTS,
         mounts::TESTS,
+        volumes::TESTS,
         commit::TESTS,
         store::TESTS,
         import::TESTS,
