@@ -31,7 +31,7 @@
 //! [`sandbox`] namespaces, cgroups, clean-up · [`host`] what is started in them · [`peers`] where the programs are ·
 //! [`http`] a client with every byte in its hand · [`api`] Docker requests on top of it · [`cli`] docker, nerdctl, ctr
 //! and terminals · [`frames`] attach and log streams · [`runner`] the test program's loop · [`lying`] a registry that
-//! tampers with what passes · [`forge`] images made by hand.
+//! tampers with what passes · [`proxy`] a way to registries · [`forge`] images made by hand.
 //!
 //! The benchmark (`make bench`) is a program of its own on top of the same rig: `src/bin/bench/`, its rows in `rows.rs`.
 //!
@@ -47,6 +47,7 @@ pub mod host;
 pub mod http;
 pub mod lying;
 pub mod peers;
+pub mod proxy;
 pub mod runner;
 pub mod sandbox;
 pub mod shape;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 
+use crate::forge::{INDEX, digest};
 use crate::host::{Host, MIRROR};
 use crate::sandbox::enter;
 
@@ -37,6 +39,14 @@ pub enum Lie {
     StallUploads,
     /// Answer every upload with this status, code and text of the distribution specification.
     RefuseUploads(u16, &'static str, &'static str),
+    /// Send those who want to upload in circles.
+    CircleUploads,
+    /// Refuse each upload with an error of this many megabytes.
+    EssayUploads(usize),
+    /// Say of each manifest and index that it is of this media type.
+    TypedAs(&'static str),
+    /// Whichever manifest or index is asked for, answer with one index, which says that it is in itself.
+    Ouroboros,
 }
 
 /// The tampering registry. It listens as long as the value lives.
@@ -142,6 +152,13 @@ fn serve(mut client: TcpStream, lie: Lie, state: &State) -> Result<()> {
         Lie::Refuse(status, code, text) if is_manifest => {
             return refuse(&mut client, status, code, text);
         }
+        Lie::Ouroboros if is_manifest => return ouroboros(&mut client, &asked),
+        Lie::CircleUploads if asked.head.contains("/blobs/uploads/") => {
+            return circle(&mut client, &asked);
+        }
+        Lie::EssayUploads(megabytes) if asked.head.contains("/blobs/uploads/") => {
+            return essay(&mut client, megabytes);
+        }
         Lie::RefuseUploads(status, code, text) if asked.head.contains("/blobs/uploads/") => {
             return refuse(&mut client, status, code, text);
         }
@@ -162,7 +179,13 @@ fn serve(mut client: TcpStream, lie: Lie, state: &State) -> Result<()> {
         }
     }
     let mut answer = BufReader::new(pass_on(&asked, &mut reader)?);
-    let answered = self::head(&mut answer)?;
+    let mut answered = self::head(&mut answer)?;
+    if let Lie::TypedAs(media_type) = lie
+        && is_manifest
+        && let Some(told) = header(&answered, "content-type")
+    {
+        answered = answered.replacen(told, media_type, 1);
+    }
     let is_blob = asked.head.starts_with("GET")
         && asked.head.contains("/blobs/sha")
         && (answered.contains(" 200 ") || answered.contains(" 206 "));
@@ -188,13 +211,7 @@ fn tamper(
     mut body: Vec<u8>,
 ) -> Result<()> {
     match lie {
-        Lie::Circle => {
-            let head = format!(
-                "HTTP/1.1 307 Round\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                asked.target()
-            );
-            return client.write_all(head.as_bytes()).context("redirecting");
-        }
+        Lie::Circle => return circle(client, asked),
         Lie::Essay(megabytes) => return essay(client, megabytes),
         Lie::WrongBytes => {
             if let Some(last) = body.last_mut() {
@@ -251,6 +268,29 @@ fn pass_on(asked: &Asked, body: &mut impl std::io::Read) -> Result<TcpStream> {
     Ok(server)
 }
 
+fn circle(client: &mut TcpStream, asked: &Asked) -> Result<()> {
+    let head = format!(
+        "HTTP/1.1 307 Round\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        asked.target()
+    );
+    client.write_all(head.as_bytes()).context("redirecting")
+}
+
+/// An index cannot have its own digest in it, but a registry can give it out under the digest that is in it.
+fn ouroboros(client: &mut TcpStream, asked: &Asked) -> Result<()> {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let tail = json!({"mediaType": INDEX, "digest": digest(b"tail"), "size": 4,
+        "platform": {"os": "linux", "architecture": architecture}});
+    let body = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [tail]}).to_string();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {INDEX}\r\nContent-Length: {}\r\nDocker-Content-Digest: {}\r\nConnection: close\r\n\r\n",
+        body.len(),
+        digest(body.as_bytes())
+    );
+    let body = if asked.head.starts_with("HEAD") { String::new() } else { body };
+    client.write_all((head + &body).as_bytes()).context("answering")
+}
+
 fn essay(client: &mut TcpStream, megabytes: usize) -> Result<()> {
     let head = "HTTP/1.1 403 Essay\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
     client.write_all(head.as_bytes()).context("an essay")?;
@@ -262,7 +302,7 @@ fn essay(client: &mut TcpStream, megabytes: usize) -> Result<()> {
 }
 
 fn refuse(client: &mut TcpStream, status: u16, code: &str, text: &str) -> Result<()> {
-    let body = serde_json::json!({"errors": [{"code": code, "message": text}]}).to_string();
+    let body = json!({"errors": [{"code": code, "message": text}]}).to_string();
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::tls::TlsFailure;
+
 /// A foreign cause, kept for the chain.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -112,7 +114,7 @@ pub enum Error {
         /// Host and port.
         host: String,
         /// Why not.
-        source: io::Error,
+        source: TlsFailure,
     },
     /// The connection ended before the answer did.
     #[error("{request}")]

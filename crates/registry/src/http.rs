@@ -24,7 +24,7 @@ use self::connection::{Connection, Dialer, Route};
 use self::payload::{Outgoing, Payload, Watch};
 use crate::error::{Interruption, MAX_ERROR_BODY};
 use crate::pace::Pace;
-use crate::tls::Trust;
+use crate::tls::{TlsFailure, Trust};
 use crate::url::Url;
 use crate::{Answer, Error, Patience, Proxies};
 
@@ -178,7 +178,10 @@ impl Http {
             return Err(Error::Unreadable { source });
         }
         let head =
-            head.map_err(interrupted)?.map_err(|error| interrupted(Interruption::Http(error)))?;
+            head.map_err(interrupted)?.map_err(|error| match TlsFailure::in_request(&error) {
+                Some(source) => Error::Tls { host: request.url.authority(), source },
+                None => interrupted(Interruption::Http(error)),
+            })?;
         let (parts, incoming) = head.into_parts();
         let mut body = Body {
             incoming,

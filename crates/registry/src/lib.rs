@@ -53,6 +53,7 @@ pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest};
 pub use proxy::Proxies;
 pub use repository::{Access, Purpose, Repository};
 pub use search::SearchResult;
+pub use tls::TlsFailure;
 pub use upload::{Delivery, Parcel};
 pub use url::without_secrets;
 

@@ -3,6 +3,8 @@
 //! The system's roots are read when the first TLS connection of an operation is made, so nothing is held while the daemon is
 //! idle and an updated store needs no restart.
 
+mod failure;
+
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, Error as TlsError};
 use trust::{Authorities, FileError, Identity};
+
+pub use failure::TlsFailure;
 
 use crate::Error;
 use crate::proxy::Block;
@@ -124,7 +128,9 @@ impl Trust {
                 self.set_plain();
                 Ok(Handshake::Plain)
             }
-            Err(source) => Err(Error::Tls { host: shown.to_owned(), source }),
+            Err(error) => {
+                Err(Error::Tls { host: shown.to_owned(), source: TlsFailure::of(error, host) })
+            }
         }
     }
 

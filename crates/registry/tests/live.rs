@@ -9,6 +9,7 @@ mod live {
     mod auth;
     mod distribution;
     mod faults;
+    mod lies;
     mod mirrors;
     mod plain_http;
     mod scripted;

@@ -13,6 +13,7 @@
 //! | `images` | pull, list, inspect, remove, forged blobs, clients that leave |
 //! | `push` | push, and what a registry has under a name |
 //! | `registries` | mirrors, insecure registries, and registries that lie |
+//! | `secure` | registries behind TLS with certificates of their own, and behind proxies |
 //! | `create`, `refused`, `unsupported` | what create takes, what it refuses in which words, every field one by one |
 //! | `hostconfig` | rights, namespaces, devices and limits, seen from inside; update |
 //! | `contract` | every error of the engine over HTTP: text and status |
@@ -90,6 +91,7 @@ mod resilience;
 mod restart;
 mod rig;
 mod rootless;
+mod secure;
 mod shapes;
 mod snapshotters;
 mod startup;
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
         images::TESTS,
         push::TESTS,
         registries::TESTS,
+        secure::TESTS,
         versions::TESTS,
         shapes::TESTS,
         create::TESTS,

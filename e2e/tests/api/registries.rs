@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::api::{encode, pull_messages};
-use e2e::forge::{Forge, INDEX, LAYER, digest, tar, zstd};
+use e2e::forge::{CONFIG, Forge, INDEX, LAYER, MANIFEST, digest, tar, zstd};
 use e2e::host::{Engine, MIRROR};
 use e2e::lying::{Lie, LyingRegistry};
 use e2e::sandbox::until;
@@ -167,6 +167,10 @@ fn registries_that_break_off(rig: &Rig) -> Result<()> {
                 (Lie::Circle, "redirects"),
                 (Lie::Essay(100), "denied"),
                 (Lie::Refuse(500, "UNKNOWN", "out of order"), "out of order"),
+                (Lie::TypedAs(MANIFEST), ""),
+                (Lie::TypedAs(CONFIG), ""),
+                (Lie::TypedAs("text/html"), ""),
+                (Lie::Ouroboros, "digest"),
             ];
             for (lie, words) in rows {
                 let liar = LyingRegistry::start(host, lie)?;
@@ -203,9 +207,21 @@ fn registries_that_break_off_uploads(rig: &Rig) -> Result<()> {
             let held = |host: &Host| -> Result<String> { host.ctr(&["leases", "ls", "-q"]) };
             let liar =
                 LyingRegistry::start(host, Lie::RefuseUploads(403, "DENIED", "not for you"))?;
-            let (_, request) = push(&liar)?;
-            let told = pull_messages(&api.send(&request)?.expect(200)?).err().context("pushed")?;
-            ensure!(told.to_string() == "error from registry: denied: not for you", "{told}");
+            let failure = |liar: &LyingRegistry| -> Result<String> {
+                let answer = api.send(&push(liar)?.1)?.expect(200)?;
+                Ok(pull_messages(&answer).err().context("pushed")?.to_string())
+            };
+            let told = failure(&liar)?;
+            ensure!(told == "error from registry: denied: not for you", "{told}");
+            for (lie, words) in
+                [(Lie::CircleUploads, "redirects"), (Lie::EssayUploads(100), "denied")]
+            {
+                let told = failure(&LyingRegistry::start(host, lie)?)?;
+                ensure!(told.contains(words) && told.len() < 1000, "{lie:?}: {told}");
+                ensure!(held(host)?.is_empty(), "{lie:?} leaves a lease");
+            }
+            let peak = peak(host)?;
+            ensure!(peak < 64 << 20, "{peak} bytes resident");
 
             let liar = LyingRegistry::start(host, Lie::StallUploads)?;
             let (_, request) = push(&liar)?;

@@ -17,7 +17,7 @@ use super::setting::{config, login, read};
 
 /// A blob in memory, which counts what was asked of it.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     bytes: Bytes,
     sent: AtomicU64,
     opened: Mutex<Vec<u64>>,
@@ -47,7 +47,8 @@ fn layer() -> Bytes {
     (0..200_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>().into()
 }
 
-fn parcel(bytes: &Bytes, mount_from: Option<&str>) -> (Parcel, Arc<Memory>) {
+/// A parcel of it, and the blob that stands behind it.
+pub(crate) fn parcel(bytes: &Bytes, mount_from: Option<&str>) -> (Parcel, Arc<Memory>) {
     let memory = Arc::new(Memory { bytes: bytes.clone(), ..Memory::default() });
     let parcel = Parcel {
         digest: digest(bytes),
