@@ -28,8 +28,9 @@ golden:
 	UPDATE_GOLDEN=1 scripts/reference.sh shapes::answers_have_dockers_shape
 	E2E_TARGET=dockerd-20.10 UPDATE_GOLDEN=1 scripts/reference.sh shapes::answers_have_the_shape_of_dockerd_20_10
 
-# What the docker CLI prints against the daemon, command by command: E2E_CONTAINERD=1.6, 1.7 or 2
-transcript: ; scripts/setup.sh && cargo build --workspace && $(TARGET)/debug/transcript
+# What the docker CLI prints against the daemon, command by command (E2E_CONTAINERD=1.6, 1.7 or 2; E2E_TARGET=dockerd);
+# with BESIDE=1 only what dockerd 29 prints otherwise, and why
+transcript: ; scripts/setup.sh && cargo build --workspace && $(TARGET)/debug/transcript $(if $(BESIDE),--beside-dockerd)
 
 # Latency, memory and throughput beside dockerd 29 and the floors: a table of ratios
 bench:    ; scripts/bench.sh

@@ -380,6 +380,7 @@ impl Host {
             .arg("--data-root")
             .arg(root.join("docker"))
             .args(["--exec-root=/run/docker", "--pidfile=/run/docker.pid"])
+            .arg(format!("--init-path={INIT}"))
             .arg(format!("--registry-mirror=http://{MIRROR}"));
         Ok(command)
     }
@@ -520,6 +521,9 @@ impl Host {
         self.containerd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Debian's init of containers, by another name than dockerd's own.
+const INIT: &str = "/usr/bin/tini-static";
 
 /// Where Debian has the CNI plugins.
 const CNI_PLUGINS: &str = "/usr/lib/cni";
