@@ -72,7 +72,7 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("network inspect bridge 200.Status.IPAM.Subnets.10.4.0.0/24", SUBNET),
     ("network inspect bridge 200.Status.IPAM.Subnets.172.17.0.0/16", SUBNET),
     ("version 200.BuildTime", "builds of one source are alike"),
-    ("version 200.Components", "there is no docker-init, and no time of building"),
+    ("version 200.Components", "the engine has no time of building"),
 ];
 
 const NORMAL_FORM: &str =

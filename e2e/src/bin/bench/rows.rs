@@ -235,12 +235,16 @@ pub(crate) fn all(quick: bool) -> Vec<Row> {
     rows.extend(memory("memory.flow", "after logs, trees and images", false, 0));
     rows.extend(sizes.iter().map(|&names| image_list(repeats, names)));
     for &size in sizes {
-        rows.extend(reads(repeats, size));
+        rows.extend(reads(repeats, size, Clients::ALONE));
         if size == 100 {
             rows.extend(hung(repeats, size));
         }
+        if sizes.last() == Some(&size) {
+            rows.extend(loaded(repeats, size));
+        }
+        // Last, because a crowd that lists a thousand keeps a slow daemon busy for most of a minute.
+        rows.extend(reads(repeats, size, Clients::CROWD));
     }
-    rows.extend(loaded(repeats, sizes.last().copied().unwrap_or_default()));
     rows
 }
 
@@ -493,27 +497,22 @@ fn image_list(repeats: Repeats, names: usize) -> Row {
     }
 }
 
-fn reads(repeats: Repeats, size: usize) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for clients in [Clients::ALONE, Clients::CROWD] {
-        let (suffix, words) = crowd(clients.count);
-        for (verb, measure) in
-            [("list", Measure::List(clients)), ("inspect", Measure::Inspect(clients))]
-        {
-            // One round of long lists for a crowd can take a minute: its samples must do.
-            let slow = measure == Measure::List(Clients::CROWD) && size >= 100;
-            let (warm_up, least) = if slow { (0, 1) } else { (1, 2) };
-            rows.push(Row {
-                name: format!("{verb}.{size}{suffix}"),
-                what: format!("{verb} with {size} containers{words}"),
-                unit: Unit::Milliseconds,
-                measure,
-                containers: size,
-                repeat: Repeat { warm_up, least, ..repeats.requests() },
-            });
+fn reads(repeats: Repeats, size: usize, clients: Clients) -> [Row; 2] {
+    let (suffix, words) = crowd(clients.count);
+    let verbs = [("inspect", Measure::Inspect(clients)), ("list", Measure::List(clients))];
+    verbs.map(|(verb, measure)| {
+        // One round of long lists for a crowd can take a minute: its samples must do.
+        let slow = measure == Measure::List(Clients::CROWD) && size >= 100;
+        let (warm_up, least) = if slow { (0, 1) } else { (1, 2) };
+        Row {
+            name: format!("{verb}.{size}{suffix}"),
+            what: format!("{verb} with {size} containers{words}"),
+            unit: Unit::Milliseconds,
+            measure,
+            containers: size,
+            repeat: Repeat { warm_up, least, ..repeats.requests() },
         }
-    }
-    rows
+    })
 }
 
 fn hung(repeats: Repeats, size: usize) -> Vec<Row> {
