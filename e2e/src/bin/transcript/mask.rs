@@ -23,6 +23,7 @@ const IN_COMMANDS: &[(&str, &str, &str)] = &[
     ("docker top", r"\b\d+(:\d+)*\b", "N"),
     ("docker run --rm --init", r"\b\d+\b", "N"),
     ("docker system df", r"\d+%", "N%"),
+    ("docker events", r"execDuration=\d+", "execDuration=N"),
     // Told or not, as quickly as the layer before it is there.
     ("docker push", r"ID: Waiting\n", ""),
 ];
