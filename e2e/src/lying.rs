@@ -61,6 +61,9 @@ pub struct LyingRegistry {
 struct State {
     blobs: AtomicUsize,
     uploads: AtomicUsize,
+    /// Blobs that dribble, and most of them that there were.
+    under_way: AtomicUsize,
+    most: AtomicUsize,
     /// Targets that were cut once.
     cut: Mutex<HashSet<String>>,
 }
@@ -102,6 +105,12 @@ impl LyingRegistry {
     #[must_use]
     pub fn blobs(&self) -> usize {
         self.state.blobs.load(Ordering::Relaxed)
+    }
+
+    /// How many blobs were sent in small pieces at once, at most.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.state.most.load(Ordering::Relaxed)
     }
 
     /// How many requests brought bytes of a blob.
@@ -236,11 +245,16 @@ fn tamper(
             wait_for_end(client)
         }
         Lie::Dribble => {
-            for piece in body.chunks(body.len() / 20 + 1) {
-                client.write_all(piece).context("a piece")?;
+            let (most, last) = body.split_at(body.len() / 20 * 19);
+            let under_way = state.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            state.most.fetch_max(under_way, Ordering::Relaxed);
+            let sent = most.chunks(body.len() / 20 + 1).try_for_each(|piece| {
                 std::thread::sleep(Duration::from_millis(50));
-            }
-            Ok(())
+                client.write_all(piece)
+            });
+            // With the last piece the client may begin with the next blob.
+            state.under_way.fetch_sub(1, Ordering::Relaxed);
+            sent.and_then(|()| client.write_all(last)).context("a piece")
         }
         _ => client.write_all(&body).context("answering"),
     }

@@ -191,7 +191,8 @@ impl Blob {
                 HeaderValue::from_str(&range).unwrap_or(HeaderValue::from_static("bytes=0-")),
             );
         }
-        let response = self.repository.request(&draft, &what).await?;
+        let asked = self.repository.request(&draft, &what).await;
+        let response = asked.map_err(|error| self.ends_here(error))?;
         let start = match response.status.as_u16() {
             200 => 0,
             206 => range_start(&response).unwrap_or(self.offset),
@@ -214,6 +215,20 @@ impl Blob {
         self.came = Pace::default();
         self.response = Some(response);
         Ok(())
+    }
+
+    /// A registry that has no more bytes from here on has a smaller blob than the descriptor says.
+    fn ends_here(&self, error: Error) -> Error {
+        match error {
+            Error::Status { request, status: 416, .. } if self.offset > 0 => Error::Malformed {
+                request,
+                problem: format!(
+                    "the blob ends before byte {}, but should have {} bytes",
+                    self.offset, self.size
+                ),
+            },
+            other => other,
+        }
     }
 
     fn too_large(&self) -> Error {

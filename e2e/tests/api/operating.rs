@@ -215,6 +215,9 @@ fn a_hangup_is_told_as_a_reload(rig: &Rig) -> Result<()> {
                 "live-restore",
                 "insecure-registries",
                 "registry-mirrors",
+                "max-concurrent-downloads",
+                "max-concurrent-uploads",
+                "max-download-attempts",
                 "default-runtime",
             ] {
                 ensure!(attributes[key].is_string(), "{key}: {event}");

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![
     registries_that_break_off_uploads.ours_only(),
     nothing_is_collected_under_our_hands.ours_only(),
     two_clients_share_a_pull.ours_only(),
+    as_many_layers_at_once_as_allowed,
 ];
 
 fn mirrors_and_insecure_registries_are_options(rig: &Rig) -> Result<()> {
@@ -128,6 +129,22 @@ fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
             forge.image("larger", &[sized(tar.len() - 1)], std::slice::from_ref(&diff_id))?;
             forge.image("smaller", &[sized(tar.len() + 1)], std::slice::from_ref(&diff_id))?;
             forge.image("no-tar", &[no_tar], &[digest(b"this is no tar at all")])?;
+            let entry = forge.image(
+                "typed",
+                std::slice::from_ref(&layer),
+                std::slice::from_ref(&diff_id),
+            )?;
+            for (tag, of) in [("manifest-as-index", INDEX), ("manifest-as-config", CONFIG)] {
+                let mut entry = entry.clone();
+                entry["mediaType"] = json!(of);
+                let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+                forge.document(tag, INDEX, &index)?;
+            }
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+            let mut entry = forge.document("inner", INDEX, &index)?;
+            entry["mediaType"] = json!(MANIFEST);
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+            forge.document("index-as-manifest", INDEX, &index)?;
             let mut entry = forge.image("deep", std::slice::from_ref(&layer), &[diff_id])?;
             for _ in 0..6 {
                 let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
@@ -141,6 +158,9 @@ fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
                 ("smaller", ": 416"),
                 ("no-tar", "extract"),
                 ("deep", "indexes within indexes"),
+                ("manifest-as-index", ""),
+                ("manifest-as-config", ""),
+                ("index-as-manifest", ""),
             ];
             for (tag, words) in rows {
                 fails_cleanly(host, &forge.reference(tag), words).context(tag)?;
@@ -305,4 +325,21 @@ fn two_clients_share_a_pull(rig: &Rig) -> Result<()> {
             Ok(())
         },
     )
+}
+
+fn as_many_layers_at_once_as_allowed(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    let limited = |plan: &mut e2e::host::Plan| {
+        plan.arguments.push("--max-concurrent-downloads=1".to_owned());
+    };
+    rig.with_own_host(limited, |host| {
+        let liar = LyingRegistry::start(host, Lie::Dribble)?;
+        let name = format!("{}/library/nginx:latest", liar.address);
+        host.api().pull(&name)?;
+        let layers = host.api().get_json(&format!("/images/{name}/json"))?["RootFS"]["Layers"]
+            .as_array()
+            .map_or(0, Vec::len);
+        ensure!(layers > 1 && liar.most_at_once() == 1, "{} at once", liar.most_at_once());
+        Ok(())
+    })
 }
