@@ -155,12 +155,12 @@ fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
                 ("too-many-diff-ids", "1 layers"),
                 ("no-diff-id", "nonsense"),
                 ("larger", "bytes"),
-                ("smaller", ": 416"),
+                ("smaller", "the blob ends before byte"),
                 ("no-tar", "extract"),
                 ("deep", "indexes within indexes"),
-                ("manifest-as-index", ""),
-                ("manifest-as-config", ""),
-                ("index-as-manifest", ""),
+                ("manifest-as-index", "no match for platform"),
+                ("manifest-as-config", "no match for platform"),
+                ("index-as-manifest", "no config"),
             ];
             for (tag, words) in rows {
                 fails_cleanly(host, &forge.reference(tag), words).context(tag)?;
@@ -187,9 +187,9 @@ fn registries_that_break_off(rig: &Rig) -> Result<()> {
                 (Lie::Circle, "redirects"),
                 (Lie::Essay(100), "denied"),
                 (Lie::Refuse(500, "UNKNOWN", "out of order"), "out of order"),
-                (Lie::TypedAs(MANIFEST), ""),
-                (Lie::TypedAs(CONFIG), ""),
-                (Lie::TypedAs("text/html"), ""),
+                (Lie::TypedAs(MANIFEST), "no config"),
+                (Lie::TypedAs(CONFIG), "is no image but"),
+                (Lie::TypedAs("text/html"), "is no image but"),
                 (Lie::Ouroboros, "digest"),
             ];
             for (lie, words) in rows {
