@@ -146,17 +146,16 @@ impl Authorizer {
             Demand::Bearer { challenge: known, token } => {
                 let current =
                     token.as_ref().map(|token| format!("Bearer {}", token.value.reveal()));
-                let was_current = match (&current, sent) {
-                    (Some(current), Some(sent)) => current.as_bytes() == sent.as_bytes(),
-                    (current, sent) => current.is_none() && sent.is_none(),
-                };
+                // A request that was sent before the first demand says nothing about tokens, nor does one with an old token.
+                let was_current = current
+                    .zip(sent)
+                    .is_some_and(|(current, sent)| current.as_bytes() == sent.as_bytes());
                 if was_current {
                     let refused = challenge.error().is_some();
                     *known = challenge;
                     *token = None;
                     if refused { Ok(()) } else { Err(self.unauthorized(answer)) }
                 } else {
-                    // Another request has replaced the token meanwhile.
                     Ok(())
                 }
             }
