@@ -29,6 +29,9 @@ use crate::{Error, images, system};
 
 /// Archives that are sent or read at the same time. Each keeps a thread, and tokio has 512 for all that waits for disks.
 const TRANSFERS: usize = 64;
+/// Archives of images that are sent at the same time. Each keeps a part of a blob (`images/parts.rs`) in the window of the
+/// connection to containerd while its client does not read, and half of that window is for others.
+const SAVINGS: usize = 32;
 
 /// Everything the engine must be told; the daemon's configuration makes it.
 #[derive(Clone, Debug)]
@@ -159,7 +162,7 @@ impl Engine {
                 disk_usage: DiskUsage::default(),
                 presence,
                 transfers: Arc::new(Semaphore::new(TRANSFERS)),
-                savings: Arc::new(Semaphore::new(TRANSFERS)),
+                savings: Arc::new(Semaphore::new(SAVINGS)),
                 supervisor,
                 settings,
             }),

@@ -20,6 +20,7 @@ mod load;
 pub(crate) mod make;
 mod manifests;
 mod naming;
+mod parts;
 mod progress;
 mod prune;
 mod pull;

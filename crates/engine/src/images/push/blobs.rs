@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use containerd::Client;
-use containerd::content::BlobReader;
 use futures_util::future::try_join_all;
 use registry::{BlobSource, BlobStream, Cause, Delivery, Parcel, Repository};
 use tokio::sync::Semaphore;
@@ -13,14 +12,12 @@ use tokio::sync::Semaphore;
 use super::Job;
 use super::plan::{Plan, PlannedBlob, parsed};
 use crate::images::documents::Kind;
+use crate::images::parts::PartReader;
 use crate::images::progress::{Progress, Throttle};
 use crate::images::pull::layers::short;
 use crate::images::remote::push_error;
 use crate::images::{PushEvent, PushStatus};
 use crate::{Error, Result, fault};
-
-/// Bytes of a blob that are read ahead of the registry.
-const AHEAD: u64 = 1 << 20;
 
 pub(super) async fn deliver(job: &Job<'_>, repository: &Repository, plan: &Plan) -> Result<()> {
     for blob in plan.blobs.iter().filter(|blob| is_shown(blob)) {
@@ -85,32 +82,6 @@ fn is_shown(blob: &PlannedBlob) -> bool {
     Kind::of(&blob.descriptor.media_type) != Kind::Config
 }
 
-/// A blob being read, part by part: containerd would send all of it ahead of a slow registry, as far as the window of the
-/// connection allows, and there are several.
-struct Reading {
-    client: Client,
-    digest: String,
-    /// Where the next part begins.
-    next: u64,
-    total: u64,
-    part: BlobReader,
-}
-
-impl Reading {
-    async fn piece(&mut self) -> Result<Option<Vec<u8>>, Cause> {
-        loop {
-            if let Some(piece) = self.part.next().await? {
-                return Ok(Some(piece));
-            }
-            if self.next >= self.total {
-                return Ok(None);
-            }
-            self.part = self.client.read_blob(&self.digest, self.next, Some(AHEAD)).await?;
-            self.next += AHEAD;
-        }
-    }
-}
-
 /// A blob in containerd's store.
 struct StoredBlob {
     client: Client,
@@ -127,14 +98,7 @@ impl BlobSource for StoredBlob {
         offset: u64,
     ) -> Pin<Box<dyn Future<Output = Result<BlobStream, Cause>> + Send + '_>> {
         Box::pin(async move {
-            let first = self.client.read_blob(&self.digest, offset, Some(AHEAD)).await?;
-            let reading = Reading {
-                client: self.client.clone(),
-                digest: self.digest.clone(),
-                next: offset + AHEAD,
-                total: self.total,
-                part: first,
-            };
+            let reading = PartReader::open(&self.client, &self.digest, offset, self.total).await?;
             let pieces = futures_util::stream::try_unfold(reading, |mut reading| async move {
                 let piece = reading.piece().await?;
                 Ok::<_, Cause>(piece.map(|piece| (Bytes::from(piece), reading)))

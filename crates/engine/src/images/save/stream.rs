@@ -5,13 +5,13 @@ use std::io;
 
 use bytes::Bytes;
 use containerd::Client;
-use containerd::content::BlobReader;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::layout::{Part, padding};
 use crate::archive::pipe::ByteStream;
 use crate::fault;
 use crate::images::lease::WorkLease;
+use crate::images::parts::PartReader;
 
 /// What is left to write.
 struct Rest {
@@ -25,7 +25,7 @@ struct Rest {
 
 /// A blob being written.
 struct Open {
-    reader: BlobReader,
+    reader: PartReader,
     digest: String,
     size: u64,
     left: u64,
@@ -54,7 +54,7 @@ impl Rest {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(open) = &mut self.open {
-                if let Some(piece) = open.reader.next().await.map_err(io::Error::other)? {
+                if let Some(piece) = open.reader.piece().await.map_err(io::Error::other)? {
                     open.count(piece.len() as u64)?;
                     return Ok(Some(piece.into()));
                 }
@@ -67,7 +67,7 @@ impl Rest {
             match self.parts.pop_front() {
                 Some(Part::Bytes(bytes)) => return Ok(Some(bytes)),
                 Some(Part::Blob { digest, size }) => {
-                    let reader = self.client.read_blob(&digest, 0, None).await;
+                    let reader = PartReader::open(&self.client, &digest, 0, size).await;
                     let reader = reader.map_err(io::Error::other)?;
                     self.open = Some(Open { reader, digest, size, left: size });
                     fault::reached("save.blob");
