@@ -3,8 +3,9 @@
 //! There is no small limit on connections: ten thousand idle streams (events, logs, waits) are normal, so the soft limit
 //! of open files is raised to the hard one at start. When three quarters of it are connections, further ones are
 //! *crowded*: they are accepted and closed after one answer, `_ping` and `/version` as always and 503 for everything else;
-//! with TLS they are closed at once. So the descriptors that the daemon needs for its own work remain, and a health check always gets through. When the
-//! descriptors are gone all the same, accepting pauses and goes on; the loop never ends by itself.
+//! with TLS, or when there are hundreds of them, they are closed at once. So the descriptors that the daemon needs for its
+//! own work remain, and a health check gets through. When the descriptors are gone all the same, accepting pauses and goes
+//! on; the loop never ends by itself.
 
 mod door;
 pub(crate) mod inherited;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -141,8 +142,9 @@ impl Socket {
                 Ok(Accepted::Client(Stream::Tcp(stream)))
             }
             Self::Tls { listener, acceptor, strangers } => {
-                let place = strangers.place().await;
                 let (stream, peer) = tcp::accept(listener).await?;
+                // Who is there now says something; who came first may never.
+                let place = strangers.place_of_the_first().await;
                 let acceptor = acceptor.clone();
                 Ok(Accepted::Handshake(Handshake { acceptor, stream, peer, place }))
             }
@@ -227,6 +229,9 @@ pub(crate) fn raise_open_files() -> u64 {
     }
 }
 
+/// Crowded connections that get their one answer; each has a few seconds for it.
+const CROWD: usize = 256;
+
 /// How many connections the Docker API's clients have, and who is told when there are none.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections(Arc<Counted>);
@@ -235,6 +240,7 @@ pub(crate) struct Connections(Arc<Counted>);
 struct Counted {
     open: AtomicUsize,
     limit: usize,
+    crowd: Arc<Semaphore>,
     tracker: TaskTracker,
     changed: Notify,
 }
@@ -246,17 +252,21 @@ impl Connections {
         let counted = Counted {
             open: AtomicUsize::new(0),
             limit,
+            crowd: Arc::new(Semaphore::new(CROWD)),
             tracker: TaskTracker::new(),
             changed: Notify::new(),
         };
         Self(Arc::new(counted))
     }
 
-    /// Count one more until the guard goes.
-    fn enter(&self) -> Entered {
-        let before = self.0.open.fetch_add(1, Ordering::Relaxed);
-        let welcome = if before >= self.0.limit { Welcome::Crowded } else { Welcome::Client };
-        Entered { connections: Some(self.clone()), welcome, _place: None }
+    /// Count one more until the guard goes; `None` if the crowd is too large even for a refusal.
+    fn enter(&self) -> Option<Entered> {
+        let (welcome, crowd) = match self.are_crowded() {
+            false => (Welcome::Client, None),
+            true => (Welcome::Crowded, Some(Arc::clone(&self.0.crowd).try_acquire_owned().ok()?)),
+        };
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        Some(Entered { connections: Some(self.clone()), welcome, _place: None, _crowd: crowd })
     }
 
     /// One more would be one too many.
@@ -288,12 +298,13 @@ pub(crate) struct Entered {
     connections: Option<Connections>,
     welcome: Welcome,
     _place: Option<Place>,
+    _crowd: Option<OwnedSemaphorePermit>,
 }
 
 impl Entered {
     /// A reader of metrics.
     fn reader(place: Place) -> Self {
-        Self { connections: None, welcome: Welcome::Reader, _place: Some(place) }
+        Self { connections: None, welcome: Welcome::Reader, _place: Some(place), _crowd: None }
     }
 
     /// How it is to be served.
@@ -332,7 +343,9 @@ pub(crate) async fn accept<F, Fut>(
         match accepted {
             // TaskTracker::spawn is tokio::spawn with an owner: the second of the three places that may.
             Ok(accepted) => {
-                connections.0.tracker.spawn(serve(Visit::new(accepted, connections)));
+                if let Some(visit) = Visit::new(accepted, connections) {
+                    connections.0.tracker.spawn(serve(visit));
+                }
             }
             // The client left between connect and accept: nothing to wait for.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -351,20 +364,22 @@ mod tests {
     #[test]
     fn connections_beyond_three_quarters_of_the_files_are_crowded() {
         let connections = Connections::new(8);
-        let entered: Vec<_> = (0..6).map(|_| connections.enter()).collect();
+        let enter = || connections.enter().unwrap();
+        let entered: Vec<_> = (0..6).map(|_| enter()).collect();
         assert!(entered.iter().all(|one| one.welcome() == Welcome::Client));
-        let late = connections.enter();
-        assert_eq!(late.welcome(), Welcome::Crowded);
+        let late: Vec<_> = (0..CROWD).map(|_| enter()).collect();
+        assert!(late.iter().all(|one| one.welcome() == Welcome::Crowded));
+        assert!(connections.enter().is_none(), "a crowd has an end");
         drop(entered);
         drop(late);
         assert_eq!(connections.open(), 0);
-        assert_eq!(connections.enter().welcome(), Welcome::Client);
+        assert_eq!(enter().welcome(), Welcome::Client);
     }
 
     #[tokio::test]
     async fn the_last_one_to_leave_wakes_who_waits_for_idleness() {
         let connections = Connections::new(100);
-        let (one, two) = (connections.enter(), connections.enter());
+        let (one, two) = (connections.enter().unwrap(), connections.enter().unwrap());
         drop(one);
         drop(two);
         connections.changed().await;
