@@ -18,6 +18,7 @@
 //! *HTTP/2*: a client that opens with the HTTP/2 preface is told `HTTP_1_1_REQUIRED` in HTTP/2's own terms. No Docker
 //! client does that but BuildKit's direct gRPC, which is not served yet.
 
+mod busy;
 mod hijack;
 mod socket;
 pub(crate) mod websocket;
@@ -41,16 +42,22 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::reply::ReplyBody;
+use busy::{Answering, Busy, Requests};
 pub(crate) use hijack::{Hijack, HijackHead};
 use socket::Socket;
 
-/// A request's head must arrive within this time, and an idle connection is closed after it (moby
-/// `daemon/command/daemon.go`: `ReadHeaderTimeout`).
+/// How long a head may take from its first byte on, the first one from the connection's beginning (moby
+/// `daemon/command/daemon.go`: `ReadHeaderTimeout`). Between requests a connection may be idle for as long as it likes:
+/// clients keep some in a pool, and one that is closed there fails the next request.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Longest head of a request; hyper answers 431 to longer ones. The longest real ones carry registry credentials for a
-/// build in `X-Registry-Config`, or filters with hundreds of ids.
+/// build in `X-Registry-Config`. An address alone, with filters of hundreds of ids in it, may have 65,534 bytes; hyper
+/// answers 414 to longer ones.
 const LONGEST_HEAD: usize = 256 * 1024;
+
+/// Most headers of a request; hyper answers 431 to more. Go counts only bytes.
+const MOST_HEADERS: usize = 512;
 
 /// All the time that a client has which gets one answer only.
 const BRIEF: Duration = Duration::from_secs(15);
@@ -89,9 +96,15 @@ pub(crate) struct Handle {
     welcome: Welcome,
     may_be_taken: AtomicBool,
     hijack: Mutex<Option<Hijack>>,
+    requests: Requests,
 }
 
 impl Handle {
+    /// Where the connection is between requests.
+    fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
     /// Too many connections: only pings are answered.
     pub(crate) fn crowded(&self) -> bool {
         self.welcome == Welcome::Crowded
@@ -129,16 +142,19 @@ pub(crate) async fn serve<S, F, Fut>(
     Fut: Future<Output = Response<ReplyBody>> + Send + 'static,
 {
     let handle = Arc::new(Handle { welcome, ..Handle::default() });
-    let stream = Socket::new(stream, Arc::clone(&handle));
+    let stream = Socket::new(stream, Arc::clone(&handle), HEAD_PATIENCE);
     let service = service_fn(|request| {
         let response = respond(request, Arc::clone(&handle));
-        begun(Box::pin(async move { Ok(response.await) }))
+        let busy = Busy::new(&handle);
+        begun(Box::pin(async move { Ok(response.await.map(|body| Answering::new(body, busy))) }))
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        // Socket has its own: hyper counts from the end of the answer before.
+        .header_read_timeout(None)
         .keep_alive(welcome.limit().is_none())
         .max_header_size(LONGEST_HEAD)
+        .max_headers(MOST_HEADERS)
         // Go's canonical names (Api-Version, Ostype): they are case-insensitive, but people compare transcripts.
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
@@ -183,13 +199,13 @@ pub(crate) async fn serve<S, F, Fut>(
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
+type Promised = Pin<Box<dyn Future<Output = Result<Response<Answering>, Infallible>> + Send>>;
 
 /// Poll an answer once, so that the work of a finishing request begins.
 ///
 /// hyper reads on before it polls a handler; where a client sends its request and closes at once, it finds the end of
 /// input and drops a handler that has never run. dockerd has begun by then, and so must a change here.
-fn begun(mut answering: Answering) -> Answering {
+fn begun(mut answering: Promised) -> Promised {
     // hyper polls it again at once, with its own waker.
     match answering.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => Box::pin(std::future::ready(answer)),
