@@ -40,7 +40,7 @@ use std::time::Instant;
 
 use docker_wire::query::Query;
 use engine::Engine;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use http::header::{CONNECTION, HeaderName, HeaderValue, SERVER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -149,7 +149,7 @@ impl Api {
     ) -> Response<ReplyBody> {
         let began = Instant::now();
         let (head, incoming) = request.into_parts();
-        let body = RequestBody::new(incoming);
+        let body = RequestBody::new(incoming, &head.headers);
         let reply = match route(self.1, &head) {
             // This answer is not a handler's: it has no API headers, as in dockerd.
             Err(refusal @ Refusal::PageNotFound) => refuse(refusal.into()),
@@ -197,7 +197,7 @@ impl Api {
         let work = async move {
             let mut query =
                 Query::parse(head.uri.query().unwrap_or_default()).map_err(Refusal::from)?;
-            if head.method == Method::POST && body::is_form(&head.headers) {
+            if route.takes_form && head.method == Method::POST && body::is_form(&head.headers) {
                 query = query.with_form_body(&body.read().await?).map_err(Refusal::from)?;
             }
             let (engine, shown) = (api.0.engine.clone(), Arc::clone(&api.0.shown));
@@ -302,13 +302,11 @@ fn refuse(error: ApiError) -> Reply {
     error.into_reply()
 }
 
-/// What hyper sends. Streams end when the daemon stops.
+/// What hyper sends. [`reply::AtStop`] says what of a stream is left when the daemon stops.
 fn response(reply: Reply, stop: &CancellationToken) -> Response<ReplyBody> {
     let body = match reply.content {
         Content::Full(bytes) => ReplyBody::full(bytes),
-        Content::Stream(chunks) => {
-            ReplyBody::Stream(Box::pin(chunks.take_until(stop.clone().cancelled_owned())))
-        }
+        Content::Stream(chunks, at_stop) => ReplyBody::Stream(at_stop.apply(chunks, stop)),
         // Taken out before.
         Content::Hijack(_) => ReplyBody::full(""),
     };

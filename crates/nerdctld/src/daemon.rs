@@ -1,8 +1,8 @@
 //! The daemon: started in order, stopped in reverse.
 //!
 //! Sockets are open before anything slow happens: containerd may be absent, slow or full, `_ping` answers all the same.
-//! At the end no new connections are taken, streams end (clients see end of file), operations under way get ten seconds,
-//! and the socket files go. Containers, their monitors and a managed containerd are not touched.
+//! At the end no new connections are taken, endless streams end (clients see end of file), others are cut or tell that the
+//! daemon stops, operations under way get ten seconds, and the socket files go. Containers, their monitors and a managed containerd are not touched.
 
 use std::sync::Arc;
 use std::time::Duration;

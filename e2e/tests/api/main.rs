@@ -5,6 +5,7 @@
 //! | `rig` | the rig itself, without the daemon |
 //! | `startup` | sockets, flags, environment, systemd, a containerd of its own |
 //! | `system` | `/_ping`, `/version`, `/info`, `/auth`, the connection, what is no part of it (swarm, plugins, …) |
+//! | `manners` | clients in the middle of something, and those who keep others waiting |
 //! | `transport` | ssh through `dial-stdio`, TCP, TLS with certificates |
 //! | `operating` | readiness, metrics, the watchdog, a user's own containerd |
 //! | `rootless` | a user's daemon beside his own containerd, in `RootlessKit`'s namespaces |
@@ -77,6 +78,7 @@ mod lists;
 mod live;
 mod logdrivers;
 mod logs;
+mod manners;
 mod mounts;
 mod networks;
 mod operating;
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         transport::TESTS,
         operating::TESTS,
         rootless::TESTS,
+        manners::TESTS,
         told::TESTS,
         images::TESTS,
         push::TESTS,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT};
 use http_body_util::{BodyExt as _, BodyStream};
 use hyper::body::{Body as _, Incoming};
 
@@ -22,21 +22,32 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The body of one request. The handler reads it; the edge cleans up what the handler left.
 #[derive(Clone, Debug)]
-pub(in crate::api) struct RequestBody(Arc<Mutex<Option<Incoming>>>);
+pub(in crate::api) struct RequestBody(Arc<Mutex<Option<Unread>>>);
+
+/// What is left of a body.
+#[derive(Debug)]
+struct Unread {
+    incoming: Incoming,
+    /// The client waits to be asked for it (`Expect: 100-continue`), which reading does.
+    unasked: bool,
+}
 
 impl RequestBody {
     /// Nothing read yet.
-    pub(in crate::api) fn new(incoming: Incoming) -> Self {
-        let unread = (!incoming.is_end_stream()).then_some(incoming);
+    pub(in crate::api) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
+        let unasked = headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let unread = (!incoming.is_end_stream()).then_some(Unread { incoming, unasked });
         Self(Arc::new(Mutex::new(unread)))
     }
 
-    fn take(&self) -> Option<Incoming> {
+    fn take(&self) -> Option<Unread> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn put_back(&self, incoming: Incoming) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(incoming);
+    fn put_back(&self, unread: Unread) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread);
     }
 
     /// Nothing is left to read, as far as is known without reading.
@@ -49,17 +60,18 @@ impl RequestBody {
     /// # Errors
     /// [`Refusal::BodyTooLarge`]; [`Refusal::BodyCut`] if the client stopped in the middle.
     pub(in crate::api) async fn read(&self) -> Result<Bytes, Refusal> {
-        let Some(mut incoming) = self.take() else { return Ok(Bytes::new()) };
-        if usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX) > LIMIT {
-            self.put_back(incoming);
+        let Some(unread) = self.take() else { return Ok(Bytes::new()) };
+        if usize::try_from(unread.incoming.size_hint().lower()).unwrap_or(usize::MAX) > LIMIT {
+            self.put_back(unread);
             return Err(Refusal::BodyTooLarge { limit: LIMIT });
         }
+        let mut incoming = unread.incoming;
         let mut collected = BytesMut::new();
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|error| Refusal::BodyCut(error.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
             if collected.len() + data.len() > LIMIT {
-                self.put_back(incoming);
+                self.put_back(Unread { incoming, unasked: false });
                 return Err(Refusal::BodyTooLarge { limit: LIMIT });
             }
             collected.extend_from_slice(&data);
@@ -70,14 +82,15 @@ impl RequestBody {
     /// Bytes that are left to read; `None` if the client did not say.
     pub(in crate::api) fn length(&self) -> Option<u64> {
         let body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        body.as_ref().map_or(Some(0), |incoming| incoming.size_hint().exact())
+        body.as_ref().map_or(Some(0), |unread| unread.incoming.size_hint().exact())
     }
 
     /// The body as it arrives, for the input of a stream.
     pub(in crate::api) fn into_stream(
         self,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Unpin {
-        futures_util::stream::iter(self.take()).flat_map(BodyStream::new).filter_map(|frame| {
+        let incoming = self.take().map(|unread| unread.incoming);
+        futures_util::stream::iter(incoming).flat_map(BodyStream::new).filter_map(|frame| {
             std::future::ready(match frame {
                 Ok(frame) => frame.into_data().ok().map(Ok),
                 Err(error) => Some(Err(std::io::Error::other(error))),
@@ -85,9 +98,13 @@ impl RequestBody {
         })
     }
 
-    /// Read and drop what is left, within reason. Returns whether the connection can be used again.
+    /// Read and drop what is left, within reason. Returns whether the connection can be used again: not, if the client may
+    /// have been about to send what nobody wants.
     pub(in crate::api) async fn drain(&self) -> bool {
-        let Some(mut incoming) = self.take() else { return true };
+        let Some(Unread { mut incoming, unasked }) = self.take() else { return true };
+        if unasked {
+            return false;
+        }
         let draining = async {
             let mut dropped = 0;
             while let Some(Ok(frame)) = incoming.frame().await {

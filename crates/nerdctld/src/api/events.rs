@@ -54,7 +54,7 @@ pub(super) async fn follow(call: Call) -> Answer {
         let line = line(style, &event, sequence);
         std::future::ready(line.map(Ok))
     });
-    Ok(Reply::stream(content_type, lines))
+    Ok(Reply::endless(content_type, lines))
 }
 
 fn moment(call: &Call, name: &str) -> Result<Option<Timestamp>, Refusal> {

@@ -1,5 +1,7 @@
 //! What a handler gives back, and how it becomes bytes.
 
+mod at_stop;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,6 +17,7 @@ use serde::Serialize;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::connection::Hijack;
+pub(crate) use at_stop::AtStop;
 
 /// Exactly this text: the Go client compares it (moby `client/request.go`).
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -41,7 +44,7 @@ pub(crate) enum Content {
     /// A body that is ready, perhaps empty.
     Full(Bytes),
     /// A body that is made while it is sent. The head goes out at once.
-    Stream(ByteStream),
+    Stream(ByteStream, AtStop),
     /// No answer in HTTP: the handler wants the connection.
     Hijack(Hijack),
 }
@@ -50,7 +53,7 @@ impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
-            Self::Stream(_) => f.write_str("Stream"),
+            Self::Stream(_, at_stop) => f.debug_tuple("Stream").field(at_stop).finish(),
             Self::Hijack(hijack) => hijack.fmt(f),
         }
     }
@@ -99,10 +102,9 @@ impl Reply {
             ListState::End => Self::new(StatusCode::OK, Content::Full(first)),
             _ => {
                 let chunks = std::iter::once(first).chain(chunks).map(Ok);
-                Self::new(
-                    StatusCode::OK,
-                    Content::Stream(Box::pin(futures_util::stream::iter(chunks))),
-                )
+                let chunks = Box::pin(futures_util::stream::iter(chunks));
+                // All of it is here, and goes as fast as the client reads.
+                Self::new(StatusCode::OK, Content::Stream(chunks, AtStop::Finish))
             }
         };
         reply.with(CONTENT_TYPE, JSON)
@@ -121,12 +123,33 @@ impl Reply {
         Self::new(status, Content::Full(text.into())).with(CONTENT_TYPE, content_type)
     }
 
-    /// 200 with a body that is made while it is sent.
+    /// 200 with a body that is made while it is sent, and is of use only as a whole: a daemon that stops cuts it.
     pub(crate) fn stream(
         content_type: &'static str,
         chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Self {
-        Self::new(StatusCode::OK, Content::Stream(Box::pin(chunks)))
+        Self::streamed(content_type, chunks, AtStop::Cut)
+    }
+
+    /// The same of one that has no end of its own: a daemon that stops ends it.
+    pub(crate) fn endless(
+        content_type: &'static str,
+        chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Self {
+        Self::streamed(content_type, chunks, AtStop::End)
+    }
+
+    /// The same of messages about work of the engine, which are told that it stops.
+    pub(crate) fn messages(chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self::streamed("application/json", chunks, AtStop::Finish)
+    }
+
+    fn streamed(
+        content_type: &'static str,
+        chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        at_stop: AtStop,
+    ) -> Self {
+        Self::new(StatusCode::OK, Content::Stream(Box::pin(chunks), at_stop))
             .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
@@ -195,7 +218,7 @@ where
     // Polled with the output, and dropped with it: the client's end is the work's end.
     let work = futures_util::stream::once(work).filter_map(|()| std::future::ready(None));
     let chunks = futures_util::stream::select(ReaderStream::new(output), work);
-    Reply::stream(head.content_type(), chunks)
+    Reply::endless(head.content_type(), chunks)
 }
 
 /// The body that hyper sends.
@@ -251,7 +274,7 @@ mod tests {
     fn text(reply: Reply) -> (String, bool) {
         match reply.content {
             Content::Full(bytes) => (String::from_utf8(bytes.to_vec()).unwrap(), false),
-            Content::Stream(chunks) => {
+            Content::Stream(chunks, _) => {
                 let chunks: Vec<_> =
                     futures_util::FutureExt::now_or_never(chunks.collect::<Vec<_>>()).unwrap();
                 assert!(chunks.iter().all(|chunk| chunk.as_ref().unwrap().len() < 2 * LIST_CHUNK));

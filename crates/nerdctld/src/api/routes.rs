@@ -2,7 +2,7 @@
 //!
 //! To add an endpoint, add a line; CONTRIBUTING.md has the runbook. The first line that matches wins, so fixed paths stand
 //! before patterns. `.finishes()` marks what changes something: it goes on when its client leaves. All others end with
-//! their client. `.timed()` is shown by the metrics. `.hijacks()` marks what may take the connection: a client that closes its side has not left it.
+//! their client. `.formless()` marks what decodes its body whatever its type. `.timed()` is shown by the metrics. `.hijacks()` marks what may take the connection: a client that closes its side has not left it.
 
 use std::pin::Pin;
 
@@ -31,6 +31,8 @@ pub(in crate::api) struct Route {
     pub(in crate::api) hijacks: bool,
     /// How long it takes is measured.
     pub(in crate::api) timed: Option<Action>,
+    /// A form in the body of a POST is a second query; else the body is the handler's, whatever its type.
+    pub(in crate::api) takes_form: bool,
     /// It answers even when there are too many connections.
     pub(in crate::api) vital: bool,
     /// First version that has it, where that is younger than the oldest served.
@@ -46,6 +48,7 @@ impl Route {
             finishes: false,
             hijacks: false,
             timed: None,
+            takes_form: true,
             vital: false,
             since: None,
         }
@@ -63,6 +66,11 @@ impl Route {
 
     const fn timed(mut self, action: Action) -> Self {
         self.timed = Some(action);
+        self
+    }
+
+    const fn formless(mut self) -> Self {
+        self.takes_form = false;
         self
     }
 
@@ -116,7 +124,7 @@ pub(in crate::api) static ROUTES: &[Route] = &[
     get   ("/version",                |call| Box::pin(system::version(call))).vital(),
     get   ("/info",                   |call| Box::pin(system::info(call))),
     get   ("/events",                 |call| Box::pin(events::follow(call))),
-    post  ("/auth",                   |call| Box::pin(auth::check(call))),
+    post  ("/auth",                   |call| Box::pin(auth::check(call))).formless(),
     get   ("/system/df",              |call| Box::pin(disk_usage::usage(call))),
     Route::new("OPTIONS", "/{path*}", |call| Box::pin(unsupported::options(call))),
 

@@ -294,6 +294,26 @@ async fn a_connection_serves_on_after_a_body_that_nobody_read() {
 }
 
 #[tokio::test]
+async fn a_refusal_asks_for_no_body() {
+    let edge = Edge::new();
+    let unasked =
+        "POST /swarm/init HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    let answer = edge.send(Welcome::Client, unasked.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.to_lowercase().contains("\r\nconnection: close\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_login_is_json_whatever_its_type_says() {
+    let edge = Edge::new();
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let seen = edge.ask("POST", "/auth", form, b"{\"username\": 1}").await;
+    assert_eq!(seen.status, 400);
+    assert!(seen.message().contains("invalid X-Registry-Auth header"), "{}", seen.message());
+    assert!(seen.message().contains("username"), "{}", seen.message());
+}
+
+#[tokio::test]
 async fn filters_and_parameters_are_judged_before_anything_is_asked() {
     let edge = Edge::new();
     for (method, path, text) in [

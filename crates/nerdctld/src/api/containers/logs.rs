@@ -13,22 +13,26 @@ use crate::api::call::{Answer, Call, chain};
 use crate::api::compat::{requests, responses};
 use crate::api::error::Refusal;
 use crate::api::events::{JSON_SEQUENCE, RECORD_SEPARATOR};
-use crate::api::reply::Reply;
+use crate::api::reply::{ByteStream, Reply};
 
 /// An ordinary answer that is written while the log is read.
 pub(in crate::api) async fn logs(call: Call) -> Answer {
     let json = requests::logs_as_json(call.version, &call.query, &call.headers)?;
     let options = log_options(&call)?;
+    // Only a followed log never ends.
+    let reply: fn(&'static str, ByteStream) -> Reply =
+        if options.follow { Reply::endless } else { Reply::stream };
     let (timestamps, details) = (call.query.flag("timestamps"), call.query.flag("details"));
     let ContainerLogs { tty, batches } =
         call.engine.container_logs(call.parameter("id"), options).await?;
     if let Some(content_type) = json {
         let style = JsonStyle { details, sequence: content_type == JSON_SEQUENCE };
-        return Ok(Reply::stream(content_type, batches.map(move |batch| Ok(style.chunk(batch)))));
+        let chunks = batches.map(move |batch| Ok(style.chunk(batch)));
+        return Ok(reply(content_type, Box::pin(chunks)));
     }
     let style = LogStyle { timestamps, details };
     let chunks = batches.map(move |batch| Ok(style.chunk(batch, tty)));
-    Ok(Reply::stream(responses::stream_type(call.version, tty), chunks))
+    Ok(reply(responses::stream_type(call.version, tty), Box::pin(chunks)))
 }
 
 fn log_options(call: &Call) -> Result<LogOptions, Refusal> {

@@ -30,7 +30,7 @@ pub(in crate::api) async fn stats(call: Call) -> Answer {
         // Texts and numbers only: this cannot fail.
         Ok(Bytes::from(encode::to_vec_line(&view(&stats)).unwrap_or_default()))
     });
-    Ok(Reply::stream("application/json", lines))
+    Ok(Reply::endless("application/json", lines))
 }
 
 fn view(stats: &stats::Stats) -> Stats {

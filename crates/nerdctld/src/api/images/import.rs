@@ -31,7 +31,7 @@ pub(in crate::api) async fn import(call: Call) -> Answer {
         None => None,
     };
     let lines = futures_util::stream::iter(first).chain(import).map(|event| Ok(line(event)));
-    Ok(Reply::stream("application/json", lines))
+    Ok(Reply::messages(lines))
 }
 
 fn request(call: &Call, source: &str) -> Result<ImportRequest, Refusal> {

@@ -17,7 +17,7 @@ use crate::api::reply::Reply;
 /// `POST /images/{name}/push`. What fails is the last message, as the first one comes before anything can.
 pub(in crate::api) async fn push(call: Call) -> Answer {
     let push = call.engine.push_image(push_request(&call)?);
-    Ok(Reply::stream("application/json", push.map(|event| Ok(lines(event)))))
+    Ok(Reply::messages(push.map(|event| Ok(lines(event)))))
 }
 
 fn push_request(call: &Call) -> Result<PushRequest, ApiError> {

@@ -27,7 +27,7 @@ pub(in crate::api) async fn create(call: Call) -> Answer {
         None => None,
     };
     let lines = futures_util::stream::iter(first).chain(pull).map(|event| Ok(lines(event)));
-    Ok(Reply::stream("application/json", lines))
+    Ok(Reply::messages(lines))
 }
 
 fn pull_request(call: &Call) -> Result<PullRequest, ApiError> {
