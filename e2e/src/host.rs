@@ -574,6 +574,8 @@ fn start_registry(sandbox: &Sandbox, address: &str, name: &str) -> Result<Proces
         "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    \
          rootdirectory: {shown}/data\nhttp:\n  addr: {address}\n"
     );
+    // Layers that are handed out elsewhere.
+    config.push_str("validation:\n  manifests:\n    urls:\n      allow:\n        - ^http://\n");
     if name == "login" {
         let file = folder.join("htpasswd");
         let mut htpasswd = sandbox.command("htpasswd");

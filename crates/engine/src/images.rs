@@ -168,9 +168,17 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Where else it is handed out; only layers whose maker keeps them to himself say so.
+    pub urls: Vec<String>,
 }
 
 impl Descriptor {
+    /// A layer that only its maker hands out, and that need not be at the registry (containerd `images.IsNonDistributable`).
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+
     /// What an entry of an index is told from others by. Indexes that name each other many times would be many more than
     /// there are; one manifest may be there for several platforms.
     pub(crate) fn entry(&self) -> (String, Option<String>) {
@@ -186,8 +194,8 @@ impl From<containerd::Descriptor> for Descriptor {
             media_type: descriptor.media_type,
             digest: descriptor.digest,
             size: descriptor.size,
-            platform: None,
             annotations: descriptor.annotations,
+            ..Self::default()
         }
     }
 }
@@ -219,8 +227,8 @@ pub struct ImageDetails {
     pub snapshotter: String,
     /// Id of the image that it was made of, if it was made here; else empty.
     pub parent: String,
-    /// It came from a registry.
-    pub pulled: bool,
+    /// Repositories of registries that are known to have it, in full; registries without their ports.
+    pub pulled_from: Vec<String>,
 }
 
 /// What an image says about running it (OCI image-spec `config`), as create needs it.

@@ -23,8 +23,7 @@ use nerdctl_store::labels::keys;
 
 use crate::archive::mounts;
 use crate::containers::{Container, Owner, Phase, record};
-use crate::waiting::try_blocking;
-use crate::{Engine, Result};
+use crate::{Engine, Error, Result};
 
 /// Label of every lease that we take.
 pub const LEASE_MARK: &str = "nerdctld/lease";
@@ -83,7 +82,11 @@ impl Engine {
         }
         let run_dir = self.settings().run_dir.clone();
         let doing = "take away what was mounted for copying";
-        try_blocking(doing, move || mounts::remove_left_places(&run_dir)).await
+        let removed =
+            tokio::task::spawn_blocking(move || mounts::remove_left_places(&run_dir)).await;
+        removed
+            .map_err(|error| Error::failed(doing, error))?
+            .map_err(|error| Error::failed(doing, error))
     }
 
     /// What was too young to be told from what another daemon is making. Its name is taken until it is gone.

@@ -17,6 +17,7 @@ use crate::recovery::killed_at;
 use crate::{import, store};
 
 pub(crate) const TESTS: &[Test] = tests![
+    clients_that_bring_one_image_at_once.ours_only(),
     nothing_is_collected_in_any_phase.ours_only().slow(),
     a_kill_in_any_phase_leaves_nothing.ours_only().slow(),
 ];
@@ -205,6 +206,40 @@ fn as_before_layouts(archive: &[u8]) -> Result<Vec<u8>> {
     store::archive(&old)
 }
 
+/// Each sends its own bytes, but what is there is stored and unpacked once, and nobody takes away what another one has.
+fn clients_that_bring_one_image_at_once(rig: &Rig) -> Result<()> {
+    crate::needs_rig(rig.host()?)?;
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let name = forged(host)?;
+            api.pull(&name)?;
+            let saved = api.get(&format!("/images/{name}/get"))?.expect(200)?.body;
+            for _ in 0..3 {
+                api.delete(&format!("/images/{name}"))?.expect(200)?;
+                let brought: Vec<Result<()>> = std::thread::scope(|scope| {
+                    let bring = |n: usize| {
+                        let cut = &saved[..saved.len() / 2];
+                        match n {
+                            0 | 1 => api.pull(&name).map(drop),
+                            // One that breaks off takes only its own away.
+                            2 => Ok(drop(load(&api, cut))),
+                            _ => load(&api, &saved),
+                        }
+                    };
+                    let clients: Vec<_> = (0..6).map(|n| scope.spawn(move || bring(n))).collect();
+                    clients.into_iter().filter_map(|client| client.join().ok()).collect()
+                });
+                ensure!(brought.len() == 6 && brought.iter().all(Result::is_ok), "{brought:?}");
+                is_whole(host, &name)?;
+            }
+            api.delete(&format!("/images/{name}"))?.expect(200)?;
+            nothing_left(host)
+        },
+    )
+}
+
 fn nothing_is_collected_in_any_phase(rig: &Rig) -> Result<()> {
     crate::needs_rig(rig.host()?)?;
     rig.with_own_host(
@@ -270,7 +305,7 @@ fn committed(host: &Host, base: &str, meddle: impl Fn(&str) -> Result<()>) -> Re
 }
 
 /// Nothing is in containerd, as soon as it has collected its garbage.
-fn nothing_left(host: &Host) -> Result<()> {
+pub(crate) fn nothing_left(host: &Host) -> Result<()> {
     let mut left = String::new();
     let gone = until(LIMIT, "nothing is left", || {
         left = everything(host).unwrap_or_else(|error| error.to_string());

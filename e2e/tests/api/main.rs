@@ -26,6 +26,7 @@
 //! | `platforms` | images of several platforms, attestations |
 //! | `housekeeping` | what images take up: lists, disk usage, prunes |
 //! | `garbage` | images while containerd collects its garbage in every phase, and the daemon killed in each |
+//! | `bombs` | archives and layers that are more than they seem |
 //! | `mounts`, `volumes` | bind mounts, volumes, tmpfs, images; the volumes themselves |
 //! | `logdrivers` | where output goes, and what options do with it |
 //! | `exec`, `websocket` | processes added to a running container; attaching over a WebSocket |
@@ -57,6 +58,7 @@ use e2e::{Context as _, Host, Result, ensure};
 
 mod archive;
 mod attach;
+mod bombs;
 mod cli;
 mod commit;
 mod containers;
@@ -143,6 +145,7 @@ fn main() -> ExitCode {
         platforms::TESTS,
         housekeeping::TESTS,
         garbage::TESTS,
+        bombs::TESTS,
         exec::TESTS,
         websocket::TESTS,
         links::TESTS,

@@ -16,6 +16,8 @@ use crate::garbage::{collect, everything};
 pub(crate) const TESTS: &[Test] = tests![
     mirrors_and_insecure_registries_are_options,
     layers_of_every_compression,
+    layers_that_only_their_maker_has,
+    an_image_says_where_it_was_pulled_from,
     // What is left is looked for in our containerd.
     images_that_are_not_what_they_say.ours_only(),
     registries_that_break_off.ours_only(),
@@ -80,8 +82,79 @@ fn layers_of_every_compression(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
+fn layers_that_only_their_maker_has(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    crate::needs_rig(host)?;
+    let api = host.api();
+    let maker = unique("maker");
+    let tar = tar("licensed", b"content")?;
+    let blob = Forge::new(host, &maker).blob(LAYER, &tar)?;
+    let forge = Forge::new(host, &unique("foreign"));
+    let layer = |addresses: &[String]| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            "digest": blob["digest"], "size": blob["size"], "urls": addresses,
+        })
+    };
+    let address = |repository: &str| {
+        format!("http://{MIRROR}/v2/{repository}/blobs/{}", blob["digest"].as_str().unwrap_or(""))
+    };
+    let (nowhere, there) = (address(&unique("nowhere")), address(&maker));
+    let diff_ids = [digest(&tar)];
+    forge.image("nowhere", &[layer(std::slice::from_ref(&nowhere))], &diff_ids)?;
+    let told = failure(host, &forge.reference("nowhere"))?;
+    ensure!(told.contains("not found"), "{told}");
+    forge.image("one", &[layer(&[nowhere, there])], &diff_ids)?;
+    let name = forge.reference("one");
+    api.pull(&name)?;
+    let container = api.create(json!({"Image": name, "Cmd": ["x"]}))?;
+    api.get(&container.path("/archive?path=/licensed"))?.expect(200)?;
+    // What is made of it says where the layer is, too.
+    let made = format!("{MIRROR}/{}", unique("made"));
+    let query = format!("container={}&repo={}&tag=one", container.id, encode(&made));
+    api.post_json(&format!("/commit?{query}"), &Value::Null)?.expect(201)?;
+    container.remove()?;
+    pull_messages(&api.post(&format!("/images/{made}/push?tag=one"))?.expect(200)?)?;
+    for name in [name, format!("{made}:one")] {
+        api.delete(&format!("/images/{name}"))?.expect(200)?;
+    }
+    api.pull(&format!("{made}:one"))?;
+    api.delete(&format!("/images/{made}:one"))?.expect(200)?;
+    Ok(())
+}
+
+fn an_image_says_where_it_was_pulled_from(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    crate::needs_rig(host)?;
+    let api = host.api();
+    let repository = unique("identity");
+    let forge = Forge::new(host, &repository);
+    let tar = tar("file", repository.as_bytes())?;
+    forge.image("one", &[forge.blob(LAYER, &tar)?], &[digest(&tar)])?;
+    let name = forge.reference("one");
+    api.pull(&name)?;
+    let identity = |name: &str| -> Result<Value> {
+        Ok(api.get_json(&format!("/images/{name}/json"))?["Identity"].clone())
+    };
+    // containerd notes it without the port.
+    let (registry, _) = MIRROR.rsplit_once(':').context("no port")?;
+    let pulled = json!({"Pull": [{"Repository": format!("{registry}/{repository}")}]});
+    ensure!(identity(&name)? == pulled, "{}", identity(&name)?);
+    let older = api.at("1.52").get_json(&format!("/images/{name}/json"))?;
+    ensure!(older.get("Identity").is_none(), "{older}");
+    // A name of one's own is no place to pull from.
+    let own = unique("own");
+    api.post(&format!("/images/{name}/tag?repo={own}&tag=one"))?.expect(201)?;
+    let named = identity(&format!("{own}:one"))?;
+    ensure!(named == pulled, "{named}");
+    for name in [format!("{own}:one"), name] {
+        api.delete(&format!("/images/{name}"))?.expect(200)?;
+    }
+    Ok(())
+}
+
 /// What a pull says that must fail.
-fn failure(host: &Host, reference: &str) -> Result<String> {
+pub(crate) fn failure(host: &Host, reference: &str) -> Result<String> {
     let response = host.api().post(&format!("/images/create?fromImage={}", encode(reference)))?;
     match response.status() {
         200 => {
@@ -171,7 +244,7 @@ fn images_that_are_not_what_they_say(rig: &Rig) -> Result<()> {
 }
 
 /// Peak of the daemon's memory in bytes.
-fn peak(host: &Host) -> Result<u64> {
+pub(crate) fn peak(host: &Host) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", host.daemon_pid()?))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)

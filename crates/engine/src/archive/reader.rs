@@ -26,6 +26,9 @@ pub(crate) enum ReadError {
     /// Names or records beyond every measure.
     #[error("archive/tar: header field too long")]
     TooLong,
+    /// Every entry costs work, however small it is.
+    #[error("archive/tar: more than {0} entries")]
+    TooMany(usize),
     /// It does not come: the client left, or what it sends cannot be decompressed.
     #[error(transparent)]
     Io(io::Error),

@@ -10,7 +10,6 @@ use names::ContainerId;
 use nerdctl_store::state_dir::{ExitRecord, Run};
 
 use super::Container;
-use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 /// A run that was found, not seen: its pid could not be learned.
@@ -26,8 +25,7 @@ impl Engine {
     ) -> Result<Option<Run>> {
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
         let (oom_killed, pid) = (container.state.oom_killed, container.state.pid);
-        let doing = format!("write down how container {} ended", container.id);
-        let written = try_blocking(doing, move || -> nerdctl_store::Result<Option<Run>> {
+        let written = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<Option<Run>> {
             let run = state_dir.lifecycle()?.run();
             if run.is_some_and(|run| run.pid != pid && pid != UNKNOWN_PID) {
                 // Another run has begun already (nerdctl or the restart plugin): its note is not ours to end.
@@ -41,7 +39,12 @@ impl Engine {
             })?;
             Ok(run)
         });
-        written.await
+        let doing = || format!("write down how container {} ended", container.id);
+        match written.await {
+            Ok(Ok(run)) => Ok(run),
+            Ok(Err(error)) => Err(Error::failed(doing(), error)),
+            Err(error) => Err(Error::failed(doing(), error)),
+        }
     }
 
     /// The run has ended: give its addresses, rules and ports back, unless another run has begun.

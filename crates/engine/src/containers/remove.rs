@@ -11,7 +11,6 @@ use nerdctl_store::StoreError;
 use super::state::{Fact, Wish};
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
-use crate::waiting::{blocking, try_blocking};
 use crate::{Engine, Error, Result, fault};
 
 /// How long nerdctl's own `rm` or `commit` of the same container may hold its lock.
@@ -90,11 +89,20 @@ impl Engine {
         self.detach_networks(container).await;
         self.remove_shm(container).await?;
         fault::reached("remove.networks");
-        // Both wait for disks. Each runs to its end before anything is said.
-        let (snapshot, files) =
-            tokio::join!(self.remove_snapshot(container), self.remove_files(container, options));
+        if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
+            let snapshotter = self.containerd().snapshotter(&container.snapshotter);
+            match snapshotter.remove(&container.snapshot_key).await {
+                Err(error) if !error.is_not_found() => {
+                    return Err(self.containerd_error(
+                        format!("remove the root file system of container {id}"),
+                        error,
+                    ));
+                }
+                _ => {}
+            }
+        }
         fault::reached("remove.snapshot");
-        snapshot.and(files)?;
+        self.remove_files(container, options).await?;
         // The name is free before anybody who waits for the removal wakes up: they recreate at once.
         self.release_name(container).await?;
         fault::reached("remove.name");
@@ -110,32 +118,21 @@ impl Engine {
         self.remove_state_dir(container).await
     }
 
-    async fn remove_snapshot(&self, container: &Container) -> Result<()> {
-        if container.snapshotter.is_empty() || container.snapshot_key.is_empty() {
-            return Ok(());
-        }
-        let snapshotter = self.containerd().snapshotter(&container.snapshotter);
-        match snapshotter.remove(&container.snapshot_key).await {
-            Err(error) if !error.is_not_found() => {
-                let doing = format!("remove the root file system of container {}", container.id);
-                Err(self.containerd_error(doing, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// From here on a crash is followed by the end of the removal (`repair/removals.rs`).
     async fn mark_removal(&self, container: &Container, options: RemoveOptions) -> Result<()> {
         if container.state_dir.is_none() {
             return Ok(());
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let doing = format!("begin the removal of container {}", container.id);
-        let marked = try_blocking(doing, move || {
+        let doing = || format!("begin the removal of container {}", container.id);
+        let marked = tokio::task::spawn_blocking(move || {
             // What is not there needs no mark.
             if state_dir.exists() { state_dir.mark_removal(options.volumes) } else { Ok(()) }
         });
-        marked.await
+        marked
+            .await
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))
     }
 
     /// The state directory goes last, with the mark in it.
@@ -144,8 +141,11 @@ impl Engine {
             return Ok(());
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let doing = format!("remove the state directory of container {}", container.id);
-        try_blocking(doing, move || state_dir.remove_all()).await
+        let doing = || format!("remove the state directory of container {}", container.id);
+        let removed = tokio::task::spawn_blocking(move || state_dir.remove_all()).await;
+        removed
+            .map_err(|error| Error::failed(doing(), error))?
+            .map_err(|error| Error::failed(doing(), error))
     }
 
     /// End what a crash interrupted.
@@ -196,7 +196,12 @@ impl Engine {
             return Ok(None);
         }
         let doing = format!("lock container {} against nerdctl", container.id);
-        try_blocking(doing, move || state_dir.oplock()).await.map(Some)
+        let locked = tokio::task::spawn_blocking(move || state_dir.oplock()).await;
+        match locked {
+            Ok(Ok(lock)) => Ok(Some(lock)),
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
+            Err(error) => Err(Error::failed(doing, error)),
+        }
     }
 
     pub(super) async fn release_name(&self, container: &Container) -> Result<()> {
@@ -208,13 +213,14 @@ impl Engine {
         let id = container.id.clone();
         // Another container may own the name by now (nerdctl frees names of stopped containers): that is its right.
         let doing = format!("release the name of container {}", container.id);
-        match blocking(doing.as_str(), move || names.release(&name, &id)).await? {
-            Ok(_) => Ok(()),
-            Err(error @ StoreError::NameOfAnother { .. }) => {
+        match tokio::task::spawn_blocking(move || names.release(&name, &id)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error @ StoreError::NameOfAnother { .. })) => {
                 tracing::debug!(container = container.id.as_str(), %error, "its name is not released");
                 Ok(())
             }
             // Without the record nobody could ever release it.
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
             Err(error) => Err(Error::failed(doing, error)),
         }
     }
@@ -238,13 +244,18 @@ impl Engine {
             }
         }
         let doing = format!("remove the files of container {id}");
-        try_blocking(doing, move || {
+        let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
             let hosts = store.hosts(&namespace);
             // Where postStop never ran the others still have its addresses.
             hosts.release(&id)?;
-            hosts.delete(&id)
-        })
-        .await
+            hosts.delete(&id)?;
+            Ok(())
+        });
+        match removed.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::failed(doing, error)),
+            Err(error) => Err(Error::failed(doing, error)),
+        }
     }
 }
 

@@ -234,6 +234,8 @@ struct DescriptorDocument {
     platform: Option<PlatformDocument>,
     #[serde(default, deserialize_with = "lenient")]
     annotations: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "lenient")]
+    urls: Vec<String>,
 }
 
 impl DescriptorDocument {
@@ -252,6 +254,7 @@ impl DescriptorDocument {
             size,
             platform: self.platform.map(PlatformDocument::into_platform),
             annotations: self.annotations,
+            urls: self.urls,
         })
     }
 }

@@ -21,6 +21,9 @@ use crate::{Engine, Error, Result};
 /// Downloads of a blob whose digest turns out wrong.
 const TRIES: u32 = 3;
 
+/// Addresses of one layer that are tried.
+const MAX_ADDRESSES: usize = 8;
+
 /// Fetches for one pull.
 #[derive(Debug)]
 pub(crate) struct Fetcher<'a> {
@@ -203,12 +206,58 @@ impl<'a> Fetcher<'a> {
         let _line = self.engine.image_cache().download_line().await;
         let digest = parsed(&descriptor.digest)?;
         let opened = self.repository.blob(&digest, descriptor.size, writer.offset()).await;
-        let mut blob = opened.map_err(|error| self.remote(error))?;
+        let mut blob = match opened {
+            Err(registry::Error::NotFound { .. }) if descriptor.is_foreign() => {
+                return self.download_from_maker(descriptor, writer, count).await;
+            }
+            opened => opened.map_err(|error| self.remote(error))?,
+        };
         while let Some(chunk) = blob.chunk().await.map_err(|error| self.remote(error))? {
             writer.write(&chunk).await.map_err(|error| self.failed("store", descriptor, error))?;
             count(writer.offset());
         }
         Ok(())
+    }
+
+    /// A layer that the registry need not have, from the first of its addresses that has it. containerd asks them before the
+    /// registry, and for whatever names some (containerd `core/remotes/docker/fetcher.go`); anybody's manifest could send
+    /// the daemon anywhere then.
+    async fn download_from_maker(
+        &self,
+        descriptor: &Descriptor,
+        writer: &mut Writer,
+        count: &(impl Fn(u64) + Send + Sync),
+    ) -> Result<()> {
+        let missing =
+            || Error::BadContent(format!("no address of layer {} has it", descriptor.digest));
+        let mut outcome = Err(missing());
+        for address in descriptor.urls.iter().take(MAX_ADDRESSES) {
+            let found = self.engine.registry().download(address).await;
+            let mut download = match found {
+                Ok(download) => download,
+                Err(error) => {
+                    let address = registry::without_secrets(address);
+                    tracing::info!(address, %error, "an address of a layer does not have it");
+                    outcome = Err(Error::failed(format!("Get {address:?}"), error));
+                    continue;
+                }
+            };
+            let failed = |error| self.failed("store", descriptor, error);
+            if writer.offset() > 0 {
+                writer.restart().await.map_err(failed)?;
+            }
+            while let Some(chunk) = download.chunk().await.map_err(|error| self.remote(error))? {
+                if writer.offset() + chunk.len() as u64 > descriptor.size {
+                    let (digest, size) = (&descriptor.digest, descriptor.size);
+                    let problem = format!("{digest} has more than {size} bytes at its address");
+                    return Err(Error::BadContent(problem));
+                }
+                writer.write(&chunk).await.map_err(failed)?;
+                count(writer.offset());
+            }
+            return Ok(());
+        }
+        outcome
     }
 
     /// Whether the blob is in the store; from now on it is under the lease.

@@ -7,6 +7,7 @@ use names::Platform;
 use super::list::summary;
 use super::make::PARENT;
 use super::manifests::manifests;
+use super::sources::repositories;
 use super::{Descriptor, ImageDetails};
 use crate::{Engine, Error, Result};
 
@@ -51,7 +52,7 @@ impl Engine {
                 .find_map(|record| record.labels.get(PARENT))
                 .cloned()
                 .unwrap_or_default(),
-            pulled: self.was_pulled(&target.digest).await?,
+            pulled_from: self.pulled_from(&target.digest).await?,
             summary: summary.clone(),
         };
         if let Some(best) = best {
@@ -72,18 +73,15 @@ impl Engine {
         Ok(details)
     }
 
-    /// Whether a registry is known where the image came from.
-    async fn was_pulled(&self, digest: &str) -> Result<bool> {
+    /// The repositories that are known to have the image (moby `daemon/containerd/image_identity.go`).
+    async fn pulled_from(&self, digest: &str) -> Result<Vec<String>> {
         match self.containerd().blob(digest).await {
-            Ok(blob) => Ok(blob.labels.keys().any(|key| key.starts_with(SOURCE))),
-            Err(error) if error.is_not_found() => Ok(false),
+            Ok(blob) => Ok(repositories(&blob.labels)),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
             Err(error) => Err(self.containerd_error(format!("look for {digest}"), error)),
         }
     }
 }
-
-/// Labels of blobs: the repositories of a registry that have them (containerd `core/remotes/docker/handler.go`).
-const SOURCE: &str = "containerd.io/distribution.source.";
 
 fn last_tag_time(records: &[Image]) -> Option<Timestamp> {
     records.iter().filter_map(|record| Timestamp::try_from(record.updated_at).ok()).max()

@@ -6,6 +6,7 @@
 //! lease by its mark; if nobody does, it ends after a day.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,8 @@ pub(crate) struct WorkLease {
     id: String,
     client: Client,
     uploads: Uploads,
+    /// Layers could not be unpacked.
+    broken: Arc<AtomicBool>,
     /// Something is to be cleaned up when this is dropped.
     armed: bool,
 }
@@ -53,8 +56,14 @@ impl WorkLease {
         let id = format!("nerdctld-{purpose}-{:032x}", u128::from_ne_bytes(random::bytes()?));
         let client = engine.containerd().with_lease(&id);
         // Armed before the call: it may be dropped when containerd has already made the lease.
-        let lease =
-            Self { engine: engine.clone(), id, client, uploads: Uploads::default(), armed: true };
+        let lease = Self {
+            engine: engine.clone(),
+            id,
+            client,
+            uploads: Uploads::default(),
+            broken: Arc::default(),
+            armed: true,
+        };
         mark.insert(LEASE_MARK.to_owned(), purpose.to_owned());
         let made =
             engine.containerd().create_lease(&lease.id, mark, Some(SystemTime::now() + LIFE)).await;
@@ -137,6 +146,11 @@ impl WorkLease {
         Ok(committed)
     }
 
+    /// A layer could not be unpacked, perhaps because it is more than the disk holds.
+    pub(crate) fn unpacking_failed(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
     /// The upload `name` is stored, or somebody else's.
     pub(crate) fn uploaded(&self, name: &str) {
         lock(&self.uploads).remove(name);
@@ -170,6 +184,8 @@ impl WorkLease {
     fn cleanup(&self) -> impl Future<Output = ()> + Send + 'static {
         let (client, id) = (self.engine.containerd().clone(), self.id.clone());
         let uploads: Vec<_> = lock(&self.uploads).drain().collect();
+        let snapshotter = self.engine.settings().snapshotter.clone();
+        let broken = Arc::clone(&self.broken);
         async move {
             for (name, turn) in uploads {
                 persistently("throw an upload away", || client.abort_ingest(&name)).await;
@@ -177,6 +193,9 @@ impl WorkLease {
             }
             // Synchronous: half-unpacked layers are gone when this returns.
             persistently("end a lease", || client.delete_lease(&id, true)).await;
+            if broken.load(Ordering::Relaxed) {
+                sweep(&client, &snapshotter, &id).await;
+            }
         }
     }
 }
@@ -187,6 +206,24 @@ impl Drop for WorkLease {
             tracing::info!(lease = self.id, "work on an image was cancelled");
             self.engine.supervisor().spawn_operation(self.cleanup());
         }
+    }
+}
+
+/// Lets containerd clean its snapshotter once more. It does so when something was removed there, and not again where the
+/// disk was too full for the snapshotter to note what it removes: half a layer would take that space until some other day.
+/// By now the layers' blobs are gone, and there is a little room.
+async fn sweep(client: &Client, snapshotter: &str, id: &str) {
+    let snapshots = client.snapshotter(snapshotter);
+    let key = format!("{id}-sweep");
+    let swept = match snapshots.prepare(&key, "", Labels::new()).await {
+        Ok(_) => snapshots.remove(&key).await,
+        Err(error) => Err(error),
+    };
+    match swept {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(%error, "half-unpacked layers may take up space until something else is removed");
+        }
+        _ => {}
     }
 }
 

@@ -239,6 +239,9 @@ pub(super) fn descriptor(of: &Descriptor) -> Value {
     if !of.annotations.is_empty() {
         value["annotations"] = json!(of.annotations);
     }
+    if !of.urls.is_empty() {
+        value["urls"] = json!(of.urls);
+    }
     if let Some(platform) = &of.platform {
         value["platform"] = json!({"os": platform.os(), "architecture": platform.architecture()});
         if let Some(variant) = platform.variant() {

@@ -408,8 +408,6 @@ pub(crate) fn schema1(image: &ImageRef) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn entry(name: &str, platform: Option<&str>) -> Descriptor {
@@ -418,7 +416,7 @@ mod tests {
             digest: name.to_owned(),
             size: 1,
             platform: platform.map(|platform| platform.parse().unwrap()),
-            annotations: BTreeMap::new(),
+            ..Descriptor::default()
         }
     }
 

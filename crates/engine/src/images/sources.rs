@@ -31,6 +31,19 @@ pub(crate) fn joined(list: &str, entry: &str) -> String {
     entries.join(",")
 }
 
+/// The repositories that have a blob with these labels, in full and sorted; registries without their ports.
+pub(crate) fn repositories(labels: &Labels) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, list) in labels {
+        let Some(host) = key.strip_prefix(PREFIX) else { continue };
+        let names = list.split(',').filter_map(|path| format!("{host}/{path}").parse().ok());
+        found.extend(names.map(|name: ImageRef| name.repository()));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// The repository from which `image`'s registry can take a blob with these labels: the one whose path begins most like its
 /// own (containerd `selectRepositoryMountCandidate`).
 pub(crate) fn mount_candidate(labels: &Labels, image: &ImageRef) -> Option<String> {
@@ -69,6 +82,18 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_repositories() {
+        let labels = [
+            ("containerd.io/distribution.source.docker.io", "library/busybox,me/mine"),
+            ("containerd.io/distribution.source.127.0.0.1", "a,UPPER"),
+            ("containerd.io/uncompressed", "sha256:a"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let expected = ["127.0.0.1/a", "docker.io/library/busybox", "docker.io/me/mine"];
+        assert_eq!(repositories(&labels), expected);
+    }
 
     #[test]
     fn sources_are_a_sorted_set() {

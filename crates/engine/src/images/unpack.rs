@@ -97,6 +97,7 @@ impl<'a> Unpacker<'a> {
             if outcome.is_err() {
                 // The lease would take it away too, but not before the error is told.
                 let _ = snapshots.remove(&key).await;
+                self.lease.unpacking_failed();
             }
             return outcome;
         }

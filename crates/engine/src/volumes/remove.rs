@@ -6,7 +6,6 @@ use names::VolumeName;
 use nerdctl_store::labels;
 use nerdctl_store::volumes::LockedVolumes;
 
-use crate::waiting::{blocking, try_blocking};
 use crate::{Engine, Error, Result};
 
 /// The containers that mount a volume, by its name.
@@ -54,7 +53,11 @@ impl Engine {
 
     async fn lock_volumes(&self) -> Result<LockedVolumes> {
         let store = self.store().volumes(&self.settings().namespace);
-        try_blocking("lock the volumes", move || store.lock()).await
+        let doing = "lock the volumes";
+        let locked = tokio::task::spawn_blocking(move || store.lock()).await;
+        locked
+            .map_err(|error| Error::failed(doing, error))?
+            .map_err(|error| Error::failed(doing, error))
     }
 
     /// Asked freshly, with the lock held: the inventory does not know containers that are being made.
@@ -88,7 +91,7 @@ impl Engine {
         names: Vec<VolumeName>,
     ) -> Result<Vec<VolumeName>> {
         let doing = "remove volumes";
-        let removed = blocking(doing, move || {
+        let removed = tokio::task::spawn_blocking(move || {
             let (mut gone, mut contents, mut failure) = (Vec::new(), Vec::new(), None);
             for name in names {
                 match lock.take_out(&name) {
@@ -105,7 +108,7 @@ impl Engine {
             }
             (gone, failure)
         });
-        let (gone, error) = removed.await?;
+        let (gone, error) = removed.await.map_err(|error| Error::failed(doing, error))?;
         for name in &gone {
             self.tell_of_volume(name.as_str(), "destroy");
         }
@@ -121,6 +124,10 @@ impl Engine {
             return Ok(0);
         }
         let store = self.store().volumes(&self.settings().namespace);
-        try_blocking("delete removed volumes", move || store.finish_removals()).await
+        let doing = "delete removed volumes";
+        tokio::task::spawn_blocking(move || store.finish_removals())
+            .await
+            .map_err(|error| Error::failed(doing, error))?
+            .map_err(|error| Error::failed(doing, error))
     }
 }

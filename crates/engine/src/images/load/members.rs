@@ -53,7 +53,10 @@ pub(super) fn read(
         count += 1;
         paths += entry.name.len() + entry.link.len();
         let longest = entry.name.len().max(entry.link.len());
-        if count > MAX_ENTRIES || longest > MAX_PATH || paths > MAX_PATHS {
+        if count > MAX_ENTRIES {
+            return Err(ReadError::TooMany(MAX_ENTRIES));
+        }
+        if longest > MAX_PATH || paths > MAX_PATHS {
             return Err(ReadError::TooLong);
         }
         let Some(path) = clean(&entry.name, "") else { continue };

@@ -131,7 +131,7 @@ impl Walk<'_> {
         }
         let labels = self.engine.blob_labels(&descriptor.digest).await?;
         let present = labels.is_some();
-        if !present && is_foreign(&descriptor) {
+        if !present && descriptor.is_foreign() {
             return Ok(());
         }
         let own = labels.and_then(|labels| mount_candidate(&labels, self.image));
@@ -142,12 +142,6 @@ impl Walk<'_> {
         self.plan.blobs.push(PlannedBlob { descriptor, present, mount_from });
         Ok(())
     }
-}
-
-/// Layers that only their maker hands out need not be at the registry (containerd `images.IsNonDistributable`).
-fn is_foreign(descriptor: &Descriptor) -> bool {
-    descriptor.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
-        || descriptor.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
 pub(super) fn parsed(digest: &str) -> Result<Digest> {
@@ -221,7 +215,7 @@ mod tests {
     #[test]
     fn foreign_layers_may_be_elsewhere() {
         let foreign = |media_type: &str| {
-            is_foreign(&Descriptor { media_type: media_type.to_owned(), ..Descriptor::default() })
+            Descriptor { media_type: media_type.to_owned(), ..Descriptor::default() }.is_foreign()
         };
         assert!(foreign("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"));
         assert!(foreign("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"));

@@ -11,7 +11,7 @@ use docker_wire::images::{
 };
 use docker_wire::{Empty, decode, time};
 use engine::images::{self as domain, ImageDetails, ManifestKind};
-use names::{ImageRef, Platform};
+use names::Platform;
 use serde::Deserialize;
 
 /// The OCI image configuration (image-spec `config.md`), and Docker's additions to it.
@@ -149,7 +149,7 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
     let summary = details.summary;
     let comment = document.history.into_iter().next_back().map(|step| step.comment);
     ImageInspect {
-        identity: identity(&summary.repo_digests).filter(|_| details.pulled),
+        identity: identity(details.pulled_from),
         parent: Some(details.parent).filter(|parent| !parent.is_empty()),
         id: summary.id,
         repo_tags: summary.repo_tags,
@@ -174,15 +174,10 @@ pub(super) fn inspect(details: ImageDetails) -> ImageInspect {
     }
 }
 
-/// The repositories that the image has digests in are those it was pulled from.
-fn identity(repo_digests: &[String]) -> Option<ImageIdentity> {
-    let repository =
-        |digest: &String| digest.parse::<ImageRef>().ok().map(|image| image.repository());
-    let pull: Vec<_> = repo_digests
-        .iter()
-        .filter_map(repository)
-        .map(|repository| PullIdentity { repository })
-        .collect();
+/// Where it was pulled from; nobody signs or builds here.
+fn identity(repositories: Vec<String>) -> Option<ImageIdentity> {
+    let pull: Vec<_> =
+        repositories.into_iter().map(|repository| PullIdentity { repository }).collect();
     (!pull.is_empty()).then_some(ImageIdentity { pull: Some(pull), build: None })
 }
 
@@ -229,7 +224,7 @@ mod tests {
             last_tag_time: None,
             snapshotter: "overlayfs".to_owned(),
             parent: String::new(),
-            pulled: true,
+            pulled_from: vec!["docker.io/library/nginx".to_owned()],
         }
     }
 
@@ -258,7 +253,8 @@ mod tests {
     #[test]
     fn an_image_made_here_has_a_parent_and_no_registry() {
         let parent = format!("sha256:{}", "b".repeat(64));
-        let made = ImageDetails { parent: parent.clone(), pulled: false, ..details(&json!({})) };
+        let made =
+            ImageDetails { parent: parent.clone(), pulled_from: Vec::new(), ..details(&json!({})) };
         let shown = serde_json::to_value(inspect(made)).unwrap();
         assert_eq!((&shown["Parent"], shown.get("Identity")), (&json!(parent), None));
     }
