@@ -1,11 +1,13 @@
 //! Who dies when, and what must not be lost: the daemon, a monitor, a shim that hangs, containerd.
 
+use std::fs::File;
 use std::time::Duration;
 
 use e2e::api::script_body;
 use e2e::host::ContainerdVersion;
 use e2e::sandbox::{send, until};
 use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, frames, tests, unique};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -19,6 +21,7 @@ pub(crate) const TESTS: &[Test] = tests![
     an_exit_without_a_daemon_is_known_to_the_next.ours_only(),
     auto_removal_is_made_up_for.ours_only(),
     a_hung_shim_holds_up_nobody_else.ours_only(),
+    a_kill_outlasts_the_networks_of_others.ours_only().slow(),
     containerd_dies_and_comes_back.ours_only(),
     a_daemon_starts_without_containerd.ours_only(),
     streams_end_with_the_daemon.ours_only(),
@@ -31,6 +34,35 @@ fn writer(total: u32) -> Value {
     );
     // busybox has no seq -f.
     script_body(&script.replace("seq -f 'line %.0f'", "seq"))
+}
+
+/// Networks are released one after the other: a container whose turn comes late has been killed all the same.
+fn a_kill_outlasts_the_networks_of_others(rig: &Rig) -> Result<()> {
+    rig.with_own_host(
+        |_| (),
+        |host| {
+            let api = host.api();
+            let mut body = script_body("echo ready; sleep 1000");
+            body["HostConfig"]["NetworkMode"] = json!("bridge");
+            let container = api.create(body)?;
+            container.start()?;
+            container.until_logged("ready")?;
+            let path = host.root()?.join("cni/net.d/.cni-concurrency.lock");
+            let lock = File::open(&path).with_context(|| path.display().to_string())?;
+            flock(&lock, FlockOperation::LockExclusive).context("locking")?;
+            std::thread::scope(|scope| {
+                let killed = scope.spawn(|| container.post("/kill")?.expect(204));
+                // Longer than SIGKILL is given.
+                std::thread::sleep(Duration::from_secs(12));
+                let waits = !killed.is_finished();
+                drop(lock);
+                killed.join().map_err(|_| e2e::Error::msg("the client panicked"))??;
+                ensure!(waits, "nothing was told before the networks were released");
+                ensure!(container.status()? == "exited");
+                Ok(())
+            })
+        },
+    )
 }
 
 /// A cheap source of odd moments: the clock's lowest digits.

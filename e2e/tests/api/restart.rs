@@ -22,6 +22,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_stop_ends_the_restarts,
     a_stop_in_the_pause_ends_the_restarts,
     a_kill_ends_the_restarts,
+    any_signal_ends_the_restarts_without_a_stop_signal,
+    only_the_stop_signal_ends_the_restarts_of_always,
     a_removal_in_the_pause_needs_force,
     a_start_by_hand_counts_anew,
     a_program_that_vanishes_is_given_up,
@@ -306,6 +308,37 @@ fn a_kill_ends_the_restarts(rig: &Rig) -> Result<()> {
     container.post("/kill")?.expect(204)?;
     ensure!(container.wait()? == 137);
     stays_ended(&container, &mut stream)
+}
+
+fn any_signal_ends_the_restarts_without_a_stop_signal(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    let container = run(&api, IDLE, "always", 0)?;
+    container.until_logged("ready")?;
+    let mut stream = events_of(&api, &container.name)?;
+    container.post("/kill?signal=USR1")?.expect(204)?;
+    ensure!(container.wait()? == 6);
+    stays_ended(&container, &mut stream)
+}
+
+fn only_the_stop_signal_ends_the_restarts_of_always(rig: &Rig) -> Result<()> {
+    let api = rig.host()?.api();
+    for (policy, goes_on) in [("always", true), ("unless-stopped", false)] {
+        let mut body = body(IDLE, policy, 0);
+        body["StopSignal"] = json!("SIGINT");
+        let container = api.create(body)?;
+        container.start()?;
+        container.until_logged("ready")?;
+        let mut stream = events_of(&api, &container.name)?;
+        container.post("/kill?signal=USR1")?.expect(204)?;
+        if goes_on {
+            let seen = actions_until(&mut stream, "start", 1)?;
+            ensure!(seen == ["kill", "die", "start"], "{seen:?}");
+        } else {
+            ensure!(container.wait()? == 6);
+            stays_ended(&container, &mut stream)?;
+        }
+    }
+    Ok(())
 }
 
 fn a_removal_in_the_pause_needs_force(rig: &Rig) -> Result<()> {

@@ -80,6 +80,12 @@ impl Exits {
         busy.insert(key.clone()).then(|| Busy { exits: self, key })
     }
 
+    /// Whether the end of the run that `container` is in is being worked on.
+    pub(crate) fn is_busy(&self, container: &Container) -> bool {
+        let key = (container.id.clone(), container.state.generation);
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
     /// Who has it may change how often the container was restarted. The container's lock does not serve: who waits for an
     /// end may hold that one.
     pub(crate) async fn count_turn(&self, id: &ContainerId) -> ContainerGuard {

@@ -6,11 +6,17 @@ use containerd::classify::{ShimProblem, shim_problem};
 use names::Signal;
 use nerdctl_store::labels::keys;
 
+use super::resolve::END_WORKED_ON;
+use super::restart_policy::RestartPolicy;
 use super::state::{Fact, Wish};
 use super::{Container, Phase};
 use crate::events::translate::container_event;
 use crate::locks::ContainerGuard;
 use crate::{Engine, Error, Result};
+
+/// How long the work on an end may take once the process is gone. The networks of all containers are released one after
+/// the other, and whoever waits for a container must not take that for a process that does not end.
+const WORKED_ON_WITHIN: Duration = networking::CNI_LOCK_DEADLINE.saturating_add(END_WORKED_ON);
 
 /// How long SIGKILL may take before it is called a failure (moby `daemon/kill.go`).
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -41,8 +47,7 @@ impl Engine {
                 return Err(wrap(Error::NotRunning(container.id.to_string())));
             }
         }
-        // Other signals leave the policy alone.
-        if signal == Signal::KILL || signal == container.stop_signal {
+        if ends_restarts(&container, signal) {
             self.end_is_wanted(&guard, &container, Wish::Stop).await.map_err(wrap)?;
         }
         if signal == Signal::KILL {
@@ -53,10 +58,9 @@ impl Engine {
 
     /// Send SIGKILL to the run that `container` is in, if it has not ended. Returns when the end has been worked on.
     pub(crate) async fn kill_run(&self, container: &Container) -> Result<()> {
-        if self.ends_within(container, Some(Duration::ZERO)).await {
-            return Ok(());
+        if !self.is_over(container) {
+            self.send_signal(container, Signal::KILL).await?;
         }
-        self.send_signal(container, Signal::KILL).await?;
         if self.ends_within(container, Some(KILLED_WITHIN)).await {
             return Ok(());
         }
@@ -77,7 +81,10 @@ impl Engine {
             }
             Err(error) => return Err(self.containerd_error(doing(), error)),
         };
-        if reached && container.state.phase == Phase::Paused && thaws(container, signal) {
+        if !reached {
+            return Ok(false);
+        }
+        if container.state.phase == Phase::Paused && is_to_end(container, signal) {
             // It may have ended of the signal already, and then there is nothing to thaw.
             if let Err(error) = self.containerd().resume(id).await {
                 tracing::debug!(container = id, %error, "it was not thawed to act on the signal");
@@ -85,10 +92,20 @@ impl Engine {
         }
         let extra = [("signal", signal.number().to_string())];
         self.hub().publish(container_event(container, "kill", &extra));
-        Ok(reached)
+        Ok(true)
     }
 
-    /// Wait until the run that `container` is in has ended and been worked on; for ever if no limit is given.
+    /// Whether the run that `container` is in has ended; that may still be worked on.
+    fn is_over(&self, container: &Container) -> bool {
+        let now = self.inventory().now();
+        let runs = now.get(&container.id).is_some_and(|entry| {
+            let state = &entry.container.state;
+            state.phase.has_process() && state.generation == container.state.generation
+        });
+        !runs || self.exits().is_busy(container)
+    }
+
+    /// Wait until the run that `container` is in has ended and been worked on.
     async fn ends(&self, container: &Container) {
         let now = self.inventory().now();
         let Some(mut states) = now.get(&container.id).map(|entry| entry.states.clone()) else {
@@ -101,16 +118,20 @@ impl Engine {
             states.wait_for(|state| !state.phase.has_process() || state.generation != run).await;
     }
 
-    /// Whether the run that `container` is in ends, and is worked on, within the limit; `None` is none.
+    /// Whether the run that `container` is in ends within the limit; `None` is none. At the return the end has been worked
+    /// on, which is not part of the limit.
     pub(crate) async fn ends_within(&self, container: &Container, limit: Option<Duration>) -> bool {
-        let ended = self.ends(container);
-        match limit {
-            None => {
-                ended.await;
-                true
-            }
-            Some(limit) => tokio::time::timeout(limit, ended).await.is_ok(),
+        let Some(limit) = limit else {
+            self.ends(container).await;
+            return true;
+        };
+        if tokio::time::timeout(limit, self.ends(container)).await.is_ok() {
+            return true;
         }
+        if !self.is_over(container) && !self.inventory().look(container).await {
+            return false;
+        }
+        tokio::time::timeout(WORKED_ON_WITHIN, self.ends(container)).await.is_ok()
     }
 
     /// Somebody wants it to end, and neither its policy nor containerd's restart plugin nor nerdctl is to start it again.
@@ -134,10 +155,16 @@ impl Engine {
     }
 }
 
-/// Whether a paused container is thawed to act on a signal: on those that are meant to end it, and on any if it has no stop
-/// signal of its own (moby `daemon/kill.go`).
-fn thaws(container: &Container, signal: Signal) -> bool {
+/// Whether a signal is taken for the wish that the container ends, so that a paused one is thawed to act on it: those that
+/// are meant to end it, and any if it has no stop signal of its own (moby `daemon/kill.go`, `ExitOnNext`).
+fn is_to_end(container: &Container, signal: Signal) -> bool {
     signal == Signal::KILL
         || signal == container.stop_signal
         || container.stop_signal == Signal::TERM
+}
+
+/// Whether its policy is not to start a container again after a signal. Any signal counts as a stop by hand, which only
+/// `unless-stopped` asks about (moby `daemon/kill.go`, `HasBeenManuallyStopped`).
+fn ends_restarts(container: &Container, signal: Signal) -> bool {
+    is_to_end(container, signal) || container.upkeep.restart == RestartPolicy::UnlessStopped
 }

@@ -54,7 +54,7 @@ impl Engine {
         if suits(phase) || !is_open_to_others {
             return container;
         }
-        if self.inventory().look(&container).await {
+        if self.exits().is_busy(&container) || self.inventory().look(&container).await {
             self.ends_within(&container, Some(END_WORKED_ON)).await;
         }
         let now = self.inventory().now();

@@ -127,6 +127,7 @@ impl LogReader {
             } else if self.is_at_stop() {
                 self.over = true;
             } else if !self.go_on()? {
+                self.release();
                 return Ok(Block::AtEnd);
             }
         }
@@ -170,10 +171,23 @@ impl LogReader {
             most =
                 most.min(usize::try_from(stop.offset.saturating_sub(open.offset)).unwrap_or(BLOCK));
         }
+        if let Content::Plain(file) = &open.content {
+            let left = file.metadata()?.len().saturating_sub(open.offset);
+            most = most.min(usize::try_from(left).unwrap_or(BLOCK));
+        }
+        if most == 0 {
+            return Ok(0);
+        }
         if self.buffer.len() < self.carried + most {
             self.buffer.resize(self.carried + most, 0);
         }
         open.read(&mut self.buffer[self.carried..self.carried + most])
+    }
+
+    /// Whoever follows an idle log keeps no block for it.
+    fn release(&mut self) {
+        self.buffer.truncate(self.carried);
+        self.buffer.shrink_to_fit();
     }
 
     fn is_at_stop(&self) -> bool {

@@ -53,6 +53,24 @@ fn read(path: &Path, options: LogOptions) -> Vec<u64> {
 }
 
 #[test]
+fn an_idle_reader_keeps_no_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c-json.log");
+    let unfinished = line(2);
+    let (begun, missing) = unfinished.split_at(10);
+    append(&path, &line(1));
+    append(&path, begun);
+    let options = LogOptions { follow: true, ..BOTH };
+    let mut reader = LogReader::open(path.clone(), Format::Json, options, None).unwrap();
+    for _ in 0..2 {
+        rest(&mut reader);
+        assert!(reader.buffer.capacity() < 1024, "{}", reader.buffer.capacity());
+    }
+    append(&path, missing);
+    assert_eq!(rest(&mut reader), (vec![2], Block::AtEnd), "the carried bytes stayed");
+}
+
+#[test]
 fn what_is_asked_for_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
