@@ -361,6 +361,17 @@ impl StateDir {
         Ok(true)
     }
 
+    /// Adds to the exit on record, if there is one, that the kernel had killed for want of memory.
+    ///
+    /// # Errors
+    /// Lock and I/O errors, and [`StoreError::Malformed`].
+    pub fn note_oom(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        let Some(record) = self.last_exit()? else { return Ok(()) };
+        let record = ExitRecord { oom_killed: true, ..record };
+        self.write(EXIT, &go_json::to_string(EXIT, &record)?)
+    }
+
     /// The caller holds the lock.
     fn put_exit_aside(&self) -> Result<()> {
         match std::fs::rename(self.path.join(EXIT), self.path.join(EARLIER_EXIT)) {

@@ -47,6 +47,22 @@ impl Engine {
         }
     }
 
+    /// The kernel's part in the end of the last run became known after that was written down.
+    pub(crate) async fn note_oom(&self, container: &Container) {
+        let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
+        let written = tokio::task::spawn_blocking(move || state_dir.note_oom()).await;
+        let error = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            container = container.id.as_str(),
+            error,
+            "that it ran out of memory could not be written down"
+        );
+    }
+
     /// The run has ended: give its addresses, rules and ports back, unless another run has begun.
     pub(crate) async fn release_networks(&self, container: &Container, run: Run) -> Result<()> {
         if !container.has_cni_networks() {

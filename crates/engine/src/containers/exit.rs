@@ -120,6 +120,15 @@ impl Engine {
                     {
                         self.supervisor().spawn(self.clone().restart_later(Arc::clone(&container)));
                     }
+                    if container.state.oom_killed
+                        && !before.oom_killed
+                        && container.owner == Owner::Nerdctld
+                        && !container.state.phase.has_process()
+                    {
+                        let (engine, container) = (self.clone(), Arc::clone(&container));
+                        self.supervisor()
+                            .spawn_operation(async move { engine.note_oom(&container).await });
+                    }
                     if self.is_to_be_probed(&container) && (began || before.phase != Phase::Running)
                     {
                         self.supervisor().spawn(self.clone().mind_health(container));
@@ -217,7 +226,22 @@ impl Engine {
         drop(busy);
         fault::reached("exit.told");
         if container.owner == Owner::Nerdctld {
+            self.note_late_oom(&container).await;
             self.after_end(container).await;
+        }
+    }
+
+    /// The news came after the exit code was written down and before the end was told.
+    async fn note_late_oom(&self, ended: &Container) {
+        let now = self.inventory().now();
+        let state = now.get(&ended.id).map(|entry| &entry.container.state);
+        let is_late = state.is_some_and(|state| {
+            state.oom_killed
+                && !state.phase.has_process()
+                && state.generation == ended.state.generation
+        });
+        if is_late {
+            self.note_oom(ended).await;
         }
     }
 

@@ -234,7 +234,8 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
             nobody_probes(&mut new);
         }
         Fact::Resumed if state.phase == Phase::Paused => new.phase = Phase::Running,
-        Fact::Oom if state.phase.has_process() && !state.oom_killed => new.oom_killed = true,
+        // It may be told after the end that it explains.
+        Fact::Oom if has_run(state) && !state.oom_killed => new.oom_killed = true,
         Fact::Removing if state.phase != Phase::Removing => new.phase = Phase::Removing,
         Fact::RemovalFailed if state.phase == Phase::Removing => new.phase = Phase::Dead,
         Fact::EndWanted(_)
@@ -248,6 +249,12 @@ pub fn next(state: &State, fact: &Fact) -> Option<State> {
         }
     }
     Some(new)
+}
+
+/// Whether it is in a run, or out of its last one.
+fn has_run(state: &State) -> bool {
+    state.phase.has_process()
+        || matches!(state.phase, Phase::Exited | Phase::Restarting) && state.last_run.is_some()
 }
 
 /// Docker calls a container unhealthy that nobody probes (moby `daemon/container/health.go`, `CloseMonitorChannel`).
@@ -307,14 +314,14 @@ mod tests {
         }
         assert!(next(&ended, &Fact::Started { pid: 8, at: at(2) }).is_some());
         assert!(next(&ended, &Fact::Started { pid: 7, at: at(9) }).is_some(), "the same number");
-        for fact in [
-            Fact::Exited { code: 1, at: at(3), restart: None },
-            Fact::Paused,
-            Fact::Resumed,
-            Fact::Oom,
-        ] {
+        for fact in
+            [Fact::Exited { code: 1, at: at(3), restart: None }, Fact::Paused, Fact::Resumed]
+        {
             assert_eq!(next(&ended, &fact), None, "{fact:?}");
         }
+        assert_eq!(next(&State::created(), &Fact::Oom), None);
+        let oom = next(&ended, &Fact::Oom).unwrap();
+        assert!(oom.oom_killed && next(&oom, &Fact::Oom).is_none(), "told after the end");
         assert_eq!(
             next(&State::created(), &Fact::Exited { code: 1, at: at(3), restart: None }),
             None

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use names::{ContainerId, Namespace};
 use nerdctl_store::DataStore;
+use nerdctl_store::state_dir::ExitRecord;
 use tokio::sync::Semaphore;
 
 use super::missed::found_state;
@@ -60,10 +61,25 @@ pub(crate) enum Outcome {
 pub(crate) struct RunFiles {
     /// `lifecycle.json`.
     pub(crate) started_at: Option<Timestamp>,
-    /// `exit.json`: code and time.
-    pub(crate) exit: Option<(u32, Timestamp)>,
-    /// How the run before the one that is being started ended: start, code and time.
-    pub(crate) earlier: Option<(Timestamp, u32, Timestamp)>,
+    /// `exit.json`.
+    pub(crate) exit: Option<NotedEnd>,
+    /// How the run before the one that is being started ended, and its start.
+    pub(crate) earlier: Option<(Timestamp, NotedEnd)>,
+}
+
+/// How a run ended, as it was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotedEnd {
+    pub(crate) code: u32,
+    pub(crate) at: Timestamp,
+    pub(crate) oom_killed: bool,
+}
+
+impl From<ExitRecord> for NotedEnd {
+    fn from(record: ExitRecord) -> Self {
+        let ExitRecord { exit_code, finished_at, oom_killed, .. } = record;
+        Self { code: exit_code, at: finished_at, oom_killed }
+    }
 }
 
 impl RunFiles {
@@ -172,10 +188,10 @@ fn read_files(
 ) -> (Vec<Endpoint>, Vec<Port>, RunFiles) {
     let state_dir = store.state_dir(namespace, id);
     // A file that does not decode is somebody else's accident; the container is shown without what it would say.
-    let exit = state_dir.last_exit().ok().flatten().map(|exit| (exit.exit_code, exit.finished_at));
+    let exit = state_dir.last_exit().ok().flatten().map(NotedEnd::from);
     let earlier = state_dir.earlier_exit().ok().flatten().map(|exit| {
         let started_at = exit.run.map_or(exit.finished_at, |run| run.started_at);
-        (started_at, exit.exit_code, exit.finished_at)
+        (started_at, exit.into())
     });
     let lifecycle = state_dir.lifecycle().unwrap_or_default();
     let started_at = lifecycle.started_at.filter(|_| !lifecycle.create_error);
@@ -245,12 +261,12 @@ fn facts_of(
 ) -> Facts {
     use containerd::tasks::TaskStatus;
     let started_at = files.started_at.unwrap_or(created);
-    let ended = |code: u32, at: Timestamp| whole_run(started_at, code, at);
+    let ended = |end: NotedEnd| whole_run(started_at, end);
     let Some(task) = task else {
         return match (files.exit, files.started_at) {
-            (Some((code, at)), _) => ended(code, at),
+            (Some(end), _) => ended(end),
             // It ran, and ended where nobody could see it: a reboot, or containerd was away.
-            (None, Some(at)) if ours => ended(UNKNOWN, at),
+            (None, Some(at)) if ours => ended(NotedEnd { code: UNKNOWN, at, oom_killed: false }),
             (None, _) => Vec::new(),
         };
     };
@@ -262,13 +278,13 @@ fn facts_of(
         TaskStatus::Stopped => {
             let at =
                 task.exited_at.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(started_at);
-            ended(task.exit_status, at)
+            let oom_killed = files.exit.is_some_and(|end| end.oom_killed);
+            ended(NotedEnd { code: task.exit_status, at, oom_killed })
         }
         // It is being started, or was when a daemon died: nothing has happened yet since the run before.
-        TaskStatus::Created => files
-            .earlier
-            .map(|(started_at, code, at)| whole_run(started_at, code, at))
-            .unwrap_or_default(),
+        TaskStatus::Created => {
+            files.earlier.map(|(started_at, end)| whole_run(started_at, end)).unwrap_or_default()
+        }
     }
 }
 
@@ -277,17 +293,17 @@ fn facts_of(
 fn facts_without_answer(files: &RunFiles, created: Timestamp) -> Facts {
     let started_at = files.started_at.unwrap_or(created);
     match files.exit {
-        Some((code, at)) => whole_run(started_at, code, at),
+        Some(end) => whole_run(started_at, end),
         None => vec![Fact::Started { pid: 0, at: started_at }],
     }
 }
 
 /// A run that ended has begun, even where nobody noted when.
-fn whole_run(started_at: Timestamp, code: u32, at: Timestamp) -> Facts {
-    vec![
-        Fact::Started { pid: u32::MAX, at: started_at.min(at) },
-        Fact::Exited { code, at, restart: None },
-    ]
+fn whole_run(started_at: Timestamp, end: NotedEnd) -> Facts {
+    let NotedEnd { code, at, oom_killed } = end;
+    let started = Fact::Started { pid: u32::MAX, at: started_at.min(at) };
+    let exited = Fact::Exited { code, at, restart: None };
+    [started, exited].into_iter().chain(oom_killed.then_some(Fact::Oom)).collect()
 }
 
 #[cfg(test)]
@@ -321,7 +337,8 @@ mod tests {
 
     #[test]
     fn a_state_is_found_from_task_and_files() {
-        let files = RunFiles { started_at: Some(at(10)), exit: Some((5, at(15))), earlier: None };
+        let noted = |code, second| NotedEnd { code, at: at(second), oom_killed: code == 5 };
+        let files = RunFiles { started_at: Some(at(10)), exit: Some(noted(5, 15)), earlier: None };
         let running = found(Some(&task(TaskStatus::Running)), &files, true);
         assert_eq!(
             (running.phase, running.pid, running.started_at),
@@ -333,14 +350,16 @@ mod tests {
             (stopped.phase, stopped.exit_code, stopped.finished_at),
             (Phase::Exited, 3, Some(at(20)))
         );
+        assert!(stopped.oom_killed && !running.oom_killed, "only the files know that");
         let forgotten = found(None, &files, true);
         assert_eq!((forgotten.phase, forgotten.exit_code, forgotten.pid), (Phase::Exited, 5, 0));
+        assert!(forgotten.oom_killed);
         assert_eq!(found(None, &RunFiles::default(), true).phase, Phase::Created);
         let hung = Task { pid: 0, ..task(TaskStatus::Unknown) };
         assert_eq!(found(Some(&hung), &files, true).phase, Phase::Exited, "its end is on record");
         let no_exit = RunFiles { exit: None, ..files };
         assert_eq!(found(Some(&hung), &no_exit, true).phase, Phase::Running);
-        let earlier = RunFiles { earlier: Some((at(1), 4, at(2))), ..RunFiles::default() };
+        let earlier = RunFiles { earlier: Some((at(1), noted(4, 2))), ..RunFiles::default() };
         let created = Task { pid: 8, ..task(TaskStatus::Created) };
         let unstarted = found(Some(&created), &earlier, true);
         assert_eq!((unstarted.phase, unstarted.exit_code), (Phase::Exited, 4));

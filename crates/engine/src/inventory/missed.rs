@@ -58,6 +58,7 @@ pub(super) fn missed(known: &State, found: &State) -> Missed {
                 .map(|at| Fact::Started { pid: u32::MAX, at })
                 .into_iter()
                 .chain(exited)
+                .chain(found.oom_killed.then_some(Fact::Oom))
                 .collect()
         }
         _ => Vec::new(),
