@@ -63,17 +63,29 @@ impl Engine {
         }
         let _turn = self.exits().count_turn(&container.id).await;
         let id = container.id.as_str();
-        let labels = self.labels_of(id).await.inspect_err(|error| {
-            tracing::warn!(
-                container = id,
-                error = error.message(),
-                "its restart policy could not be read"
-            );
-        });
-        let labels = labels.ok()?.restart;
-        let policy = RestartPolicy::from_label(labels.policy.as_deref().unwrap_or_default());
-        let restarts = u32::try_from(labels.count).unwrap_or(u32::MAX);
-        let wished = container.state.wish.is_some() || labels.explicitly_stopped;
+        let (policy, restarts, stopped) = match self.labels_of(id).await {
+            Ok(labels) => {
+                let labels = labels.restart;
+                let policy =
+                    RestartPolicy::from_label(labels.policy.as_deref().unwrap_or_default());
+                let restarts = u32::try_from(labels.count).unwrap_or(u32::MAX);
+                (policy, restarts, labels.explicitly_stopped)
+            }
+            // An update of containerd is no reason to give containers up, and without it nobody changed them.
+            Err(error) if error.class() == Class::Unavailable => {
+                let upkeep = &container.upkeep;
+                (upkeep.restart, container.restart_count, upkeep.stopped)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    container = id,
+                    error = error.message(),
+                    "its restart policy could not be read"
+                );
+                return None;
+            }
+        };
+        let wished = container.state.wish.is_some() || stopped;
         if wished || !policy.wants_restart(code, restarts) {
             return None;
         }
