@@ -7,7 +7,7 @@
 //! process runs, so that a client that opens what the task names (`nerdctl attach`) cannot take bytes away.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_monitor::client::{self, Monitor, SpawnOptions};
 use io_monitor::fifos::{self, FifoPaths, Hold};
@@ -20,6 +20,13 @@ use crate::{Engine, Error, Result};
 
 /// A monitor that cannot be started again is tried so often, once a second, before the container is left without.
 const RESPAWNS: u32 = 30;
+
+/// A monitor that lives as long as this works. The next one after a shorter life has to wait, longer each time.
+const GOOD_LIFE: Duration = Duration::from_secs(2);
+
+/// The pause after the second short life in a row, and the longest one. Output stands still meanwhile.
+const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(20);
+const SHORT_LIFE_PAUSE_MOST: Duration = Duration::from_secs(1);
 
 /// Orders starts and replacements of monitors, one container at a time.
 #[derive(Debug, Default)]
@@ -112,6 +119,7 @@ impl Engine {
             tracing::warn!(container = container.id.as_str(), %error, "the output of a container cannot be held");
         });
         let mut tries = 0;
+        let mut short_lives = 0;
         while tries < RESPAWNS {
             let connected = Monitor::connect(&paths.socket).await;
             if matches!(connected, Err(io_monitor::Error::Silent { .. }))
@@ -121,6 +129,7 @@ impl Engine {
                 continue;
             }
             if let Ok(mut monitor) = connected {
+                let began = Instant::now();
                 match monitor.ended().await {
                     Ok(Some(_)) => return,
                     Ok(None) => tracing::warn!(
@@ -134,6 +143,8 @@ impl Engine {
                     }
                 }
                 tries = 0;
+                short_lives = if began.elapsed() < GOOD_LIFE { short_lives + 1 } else { 0 };
+                tokio::time::sleep(pause_after(short_lives)).await;
             }
             if !self.still_runs(&container) {
                 return;
@@ -305,6 +316,14 @@ fn is_alive(pid: u32) -> bool {
     // The state follows the name in parentheses, which may hold anything (proc_pid_stat(5)).
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// The pause before another monitor, after so many short lives in a row: one may have been killed.
+fn pause_after(short_lives: u32) -> Duration {
+    match short_lives {
+        0 | 1 => Duration::ZERO,
+        more => (SHORT_LIFE_PAUSE * 2_u32.saturating_pow(more - 2)).min(SHORT_LIFE_PAUSE_MOST),
+    }
 }
 
 #[cfg(test)]
