@@ -54,7 +54,9 @@ impl Engine {
             }
             tokio::select! {
                 result = self.probe(&container, &command, check.timeout()) => {
-                    self.take_result(&container, &check, result).await;
+                    if let Some(result) = result {
+                        self.take_result(&container, &check, result).await;
+                    }
                 }
                 () = end_of_probing(&mut states, generation) => {
                     return self.end_probe(&container.id).await;

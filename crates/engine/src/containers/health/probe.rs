@@ -18,7 +18,7 @@ use tokio::net::unix::pipe;
 
 use crate::containers::Container;
 use crate::events::translate::container_event;
-use crate::{Engine, Error, Result, random};
+use crate::{Class, Engine, Error, Result, random};
 
 /// The id of a probe among the execs of its container.
 pub(crate) const EXEC_ID: &str = "nerdctld-health";
@@ -38,23 +38,55 @@ enum End {
     TooLate,
 }
 
+/// Why a probe has no end.
+enum Unprobed {
+    /// It could not be run.
+    Failed(String),
+    /// containerd went away: its restart, for example.
+    Interrupted,
+}
+
+impl From<Error> for Unprobed {
+    fn from(error: Error) -> Self {
+        match error.class() {
+            Class::Unavailable => Self::Interrupted,
+            _ => Self::Failed(error.message()),
+        }
+    }
+}
+
+impl From<containerd::Error> for Unprobed {
+    fn from(error: containerd::Error) -> Self {
+        if error.is_unavailable() {
+            Self::Interrupted
+        } else {
+            Self::Failed(error.message().to_owned())
+        }
+    }
+}
+
 impl Engine {
-    /// Run a probe, for `limit` at most. One that cannot be run has failed.
+    /// Run a probe, for `limit` at most. One that cannot be run has failed; nothing if containerd went away meanwhile, which
+    /// says nothing of the container.
     pub(super) async fn probe(
         &self,
         container: &Container,
         command: &[String],
         limit: Duration,
-    ) -> ProbeResult {
+    ) -> Option<ProbeResult> {
         let begun = Timestamp::now();
         let outcome = self.run_probe(container, command, limit).await;
+        if matches!(outcome, Err(Unprobed::Interrupted)) {
+            return None;
+        }
         self.system_cache().counted().health_check(outcome.is_err());
         let (start, exit_code, output) = match outcome {
             Ok((start, End::Code(code), output)) => (start, i64::from(code), output),
             Ok((start, End::TooLate, output)) => (start, NO_CODE, too_late(limit, &output)),
-            Err(text) => (begun, NO_CODE, text),
+            Err(Unprobed::Failed(text)) => (begun, NO_CODE, text),
+            Err(Unprobed::Interrupted) => return None,
         };
-        ProbeResult { start, end: Timestamp::now(), exit_code, output }
+        Some(ProbeResult { start, end: Timestamp::now(), exit_code, output })
     }
 
     /// When the process was started, how it ended, and what it wrote; or why there was none.
@@ -63,13 +95,12 @@ impl Engine {
         container: &Container,
         command: &[String],
         limit: Duration,
-    ) -> std::result::Result<(Timestamp, End, String), String> {
+    ) -> std::result::Result<(Timestamp, End, String), Unprobed> {
         let id = container.id.as_str();
-        let words = |error: Error| error.message();
-        let process = self.probe_process(container, command).await.map_err(words)?;
+        let process = self.probe_process(container, command).await?;
         let mut output = Output::new(self.stream_paths(&container.id).probe)
-            .map_err(|error| error.to_string())?;
-        let event_id = ExecId::from_random(random::bytes().map_err(words)?).to_string();
+            .map_err(|error| Unprobed::Failed(error.to_string()))?;
+        let event_id = ExecId::from_random(random::bytes()?).to_string();
         self.tell_of_probe(container, "exec_create", command, &event_id);
         let fifo = output.path();
         let exec = ExecTask {
@@ -86,19 +117,21 @@ impl Engine {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.end_probe(&container.id).await;
-                return Err(error.message().to_owned());
+                return Err(error.into());
             }
             Err(_) => {
-                return Err(format!("timed out starting health check for container {id}"));
+                self.end_probe(&container.id).await;
+                let text = format!("timed out starting health check for container {id}");
+                return Err(Unprobed::Failed(text));
             }
         }
         self.tell_of_probe(container, "exec_start", command, &event_id);
         let start = Timestamp::now();
         let end = tokio::select! {
             exit = self.containerd().wait(id, Some(EXEC_ID)) => {
-                End::Code(exit.map_err(|error| error.message().to_owned())?.status)
+                exit.map(|exit| End::Code(exit.status)).map_err(Unprobed::from)
             }
-            () = tokio::time::sleep(limit) => End::TooLate,
+            () = tokio::time::sleep(limit) => Ok(End::TooLate),
             never = output.read_on() => match never {},
         };
         // Also reads what is still on its way: a probe is deleted when its output is copied.
@@ -107,6 +140,7 @@ impl Engine {
             never = output.read_on() => match never {},
         }
         output.take_rest();
+        let end = end?;
         let code = match end {
             End::Code(code) => code,
             End::TooLate => 137,
