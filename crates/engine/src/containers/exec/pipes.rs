@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// somebody else's.
 const LEFT_BEHIND: usize = 2 * 1024 * 1024;
 
+/// Behind the name of a directory whose lock is not held yet; with no dot in it that is the name of no exec.
+const UNLOCKED: &str = "-new";
+
 /// Which streams somebody wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -65,12 +68,16 @@ impl ExecDir {
     pub(super) fn make(parent: &Path, name: &str) -> io::Result<Self> {
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(parent)?;
+        // Under its name nobody finds it without its lock: who adopts execs takes it for a dead daemon's then.
+        let new = parent.join(format!("{}{UNLOCKED}", name.replace('.', "_")));
+        builder.recursive(false).create(&new)?;
+        let Some(dir) = Self::claim(&new)? else { return Err(io::ErrorKind::ResourceBusy.into()) };
         let path = parent.join(name);
-        builder.recursive(false).create(&path)?;
-        match Self::claim(&path)? {
-            Some(dir) => Ok(dir),
-            None => Err(io::ErrorKind::ResourceBusy.into()),
+        if let Err(error) = std::fs::rename(&new, &path) {
+            dir.remove();
+            return Err(error);
         }
+        Ok(Self { path, ..dir })
     }
 
     /// Take one that is there; `None` if somebody has it.
