@@ -74,12 +74,7 @@ impl Engine {
         config.merge(&own);
 
         let pause = request.pause && container.state.phase == Phase::Running;
-        let mut marks = Labels::new();
-        if pause {
-            // A daemon that is killed meanwhile leaves it paused; the next one finds this.
-            marks.insert(PAUSED_MARK.to_owned(), container.id.to_string());
-        }
-        let lease = WorkLease::begin_with(self, "commit", marks).await?;
+        let lease = WorkLease::begin(self, "commit").await?;
         let manifest = below.runnable.descriptor.digest.clone();
         let spec = NewImageSpec {
             base: below.document,
@@ -138,12 +133,13 @@ impl Engine {
         pause: bool,
         mut spec: NewImageSpec,
     ) -> Result<String> {
-        let paused = pause && self.pause_for_commit(container).await?;
+        let paused = if pause { self.pause_for_commit(container).await? } else { None };
         fault::reached("commit.paused");
         let made = self.make_layer(lease, container).await;
         fault::reached("commit.layer");
-        if paused {
+        if let Some(mark) = paused {
             self.resume_after_commit(&container.id).await;
+            mark.finish().await;
         }
         fault::reached("commit.resumed");
         spec.layer = Some(made?);
@@ -156,12 +152,19 @@ impl Engine {
         Ok(id)
     }
 
-    /// `false`: it has ended meanwhile, or somebody else paused it. It changes nothing any more, and is not to be resumed.
-    async fn pause_for_commit(&self, container: &Container) -> Result<bool> {
-        match self.pause_container(container.id.as_str()).await {
-            Ok(()) => Ok(true),
+    /// Gives the mark of that, which is a lease of its own: what somebody else pauses is not to be resumed after a crash.
+    ///
+    /// `None`: it has ended meanwhile, or somebody else paused it. It changes nothing any more, and is not to be resumed.
+    async fn pause_for_commit(&self, container: &Container) -> Result<Option<WorkLease>> {
+        // A daemon that is killed meanwhile leaves it paused; the next one finds this.
+        let mark = Labels::from([(PAUSED_MARK.to_owned(), container.id.to_string())]);
+        let mark = WorkLease::begin_with(self, "commit-pause", mark).await?;
+        let outcome = self.pause_container(container.id.as_str()).await;
+        match outcome {
+            Ok(()) => Ok(Some(mark)),
             Err(Error::NotRunning(_) | Error::AlreadyPaused(_) | Error::IsRestarting(_)) => {
-                Ok(false)
+                mark.finish().await;
+                Ok(None)
             }
             Err(error) => {
                 // It may have been paused all the same; nobody but us asked for it.
@@ -169,6 +172,7 @@ impl Engine {
                 {
                     self.resume_after_commit(&container.id).await;
                 }
+                mark.finish().await;
                 Err(error)
             }
         }
