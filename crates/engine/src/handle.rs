@@ -167,7 +167,7 @@ impl Engine {
                 settings,
             }),
         };
-        engine.supervisor().spawn(engine.clone().react(reactions));
+        engine.supervisor().vital("reactions to the inventory", engine.clone().react(reactions));
         engine.supervisor().spawn(engine.clone().repair_after_load());
         engine.supervisor().spawn(engine.clone().sweep_execs());
         engine.supervisor().spawn(engine.clone().follow_images());

@@ -1,8 +1,8 @@
 //! Tasks with owners. The only place of the engine that spawns.
 //!
-//! Three kinds: *detached operations* (a change that goes on when its client leaves), *background tasks* (followers,
-//! waiters; cancelled at shutdown) and *services* (background tasks that are started again, with back-off, when they end
-//! or panic). Shutdown cancels the background, waits for the operations, and has a deadline.
+//! Four kinds: *detached operations* (a change that goes on when its client leaves), *background tasks* (followers,
+//! waiters; cancelled at shutdown), *services* (background tasks that are started again, with back-off, when they end
+//! or panic) and *vital* tasks (with whose end the daemon ends). Shutdown cancels the background, waits for the operations, and has a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub struct Supervisor {
     operations: TaskTracker,
     background: TaskTracker,
     token: CancellationToken,
+    broken: CancellationToken,
 }
 
 /// The operation panicked, or the runtime is going away; the panic is logged already.
@@ -79,6 +80,25 @@ impl Supervisor {
         });
     }
 
+    /// Run something that must never end and cannot be started again, because what it knows goes with it. Should it end all
+    /// the same, or panic, nothing is right any more: [`Supervisor::broken`] tells.
+    pub(crate) fn vital(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let watch = Vital { name, supervisor: self.clone() };
+        self.spawn(async move {
+            let _watch = watch;
+            task.await;
+        });
+    }
+
+    /// Returns when something vital has ended before the shutdown: the process should, and be started anew.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
+    }
+
     /// Run something that must never end; start it again, with growing pauses, when it does.
     pub fn service<F, Fut>(&self, name: &'static str, start: F)
     where
@@ -129,6 +149,21 @@ impl Supervisor {
     }
 }
 
+/// Dropped when something vital ends, by a panic too.
+struct Vital {
+    name: &'static str,
+    supervisor: Supervisor,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.supervisor.token.is_cancelled() {
+            tracing::error!(task = self.name, "a vital task has ended");
+            self.supervisor.broken.cancel();
+        }
+    }
+}
+
 struct AbortOnDrop(tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {
@@ -174,6 +209,19 @@ mod tests {
         let supervisor = Supervisor::new();
         let outcome: Result<(), Crashed> = supervisor.detached(async { panic!("test") }).await;
         assert!(outcome.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_something_vital_is_told_unless_all_ends() {
+        let supervisor = Supervisor::new();
+        supervisor.vital("test", std::future::pending());
+        supervisor.shutdown().await;
+        assert!(!supervisor.broken.is_cancelled());
+        for panics in [true, false] {
+            let supervisor = Supervisor::new();
+            supervisor.vital("test", async move { assert!(!panics, "test") });
+            supervisor.broken().await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

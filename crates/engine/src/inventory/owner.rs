@@ -120,7 +120,7 @@ impl Inventory {
             loaded: false,
             reach: Reach::default(),
         };
-        supervisor.spawn(owner.run());
+        supervisor.vital("owner of the inventory", owner.run());
         supervisor.service("containerd events", move || {
             let (reader, outlets) = follower.clone();
             follow::follow(reader, outlets)
