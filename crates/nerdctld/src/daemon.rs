@@ -32,7 +32,7 @@ const MOST_WORKERS: usize = 4;
 /// # Errors
 /// The daemon could not start.
 pub(crate) fn run(config: &Config, cli: &Cli, logging: &Logging) -> anyhow::Result<()> {
-    let open_files = listen::raise_open_files();
+    let open_files = OpenFiles { before: listen::open_files(), now: listen::raise_open_files() };
     let workers = std::thread::available_parallelism()
         .map_or(2, std::num::NonZero::get)
         .clamp(2, MOST_WORKERS);
@@ -49,9 +49,19 @@ pub(crate) fn run(config: &Config, cli: &Cli, logging: &Logging) -> anyhow::Resu
     outcome
 }
 
+/// How many files may be open.
+#[derive(Clone, Copy)]
+struct OpenFiles {
+    /// When we were started; others get this again.
+    before: Option<u64>,
+    now: u64,
+}
+
+const BROKEN: &str = "a vital task has ended";
+
 async fn serve(
     config: &Config,
-    open_files: u64,
+    open_files: OpenFiles,
     cli: &Cli,
     logging: &Logging,
 ) -> anyhow::Result<()> {
@@ -63,9 +73,10 @@ async fn serve(
     let engine = Engine::start(settings(config, helper))?;
     if let ContainerdChoice::Managed(layout) = &config.containerd {
         let layout = layout.clone();
-        engine.supervisor().service("managed containerd", move || managed::keep(layout.clone()));
+        let keep = move || managed::keep(layout.clone(), open_files.before);
+        engine.supervisor().service("managed containerd", keep);
     }
-    let server = Server::new(engine.clone(), config.shown(), open_files);
+    let server = Server::new(engine.clone(), config.shown(), open_files.now);
     announce(config, &listeners);
     notify(&[NotifyState::Ready]);
 
@@ -78,6 +89,7 @@ async fn serve(
             () = server.idle(config.idle_exit) => "idle",
             () = reloader.follow(&mut hangups) => "no more signals",
             () = watchdog(&engine) => "the watchdog has ended",
+            () = engine.supervisor().broken() => BROKEN,
         }
     };
     tracing::info!(reason, "stopping");
@@ -87,6 +99,8 @@ async fn serve(
         () = server.drain() => {}
         name = signals.next() => tracing::warn!(reason = name, "stopping at once"),
     }
+    // Not a success: systemd is to start the next one.
+    anyhow::ensure!(reason != BROKEN, BROKEN);
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 /// Ourselves, also after the file we were started from has been replaced or deleted.
-const OURSELVES: &str = "/proc/self/exe";
+pub(crate) const OURSELVES: &str = "/proc/self/exe";
 
 const EXECUTABLE: u32 = 0o755;
 const CHUNK: usize = 256 << 10;

@@ -214,6 +214,11 @@ pub(crate) fn open_metrics(config: &Config) -> Result<Option<Listener>, ListenEr
     config.metrics.map(|address| tcp::bind(address, socket)).transpose()
 }
 
+/// The soft limit of open files; `None` is no limit.
+pub(crate) fn open_files() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raise the soft limit of open files to the hard one; returns what holds then.
 pub(crate) fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, setrlimit};
 use sha2::{Digest as _, Sha256};
 use tokio::net::UnixStream;
+
+use crate::helper::OURSELVES;
 
 /// First argument of the mode that becomes a program in a session of its own.
 pub(crate) const DETACH: &str = "detach";
@@ -132,8 +134,10 @@ pub(crate) enum ManagedError {
 /// Keep one running until the caller stops polling; a supervised service of the daemon.
 ///
 /// Returns when the containerd ended or could not be had, to be called again.
-pub(crate) async fn keep(layout: Layout) {
-    match ensure(&layout).await {
+///
+/// `open_files` is the soft limit that this daemon was started with: containers of a containerd inherit its limits.
+pub(crate) async fn keep(layout: Layout, open_files: Option<u64>) {
+    match ensure(&layout, open_files).await {
         Ok(running) => {
             tracing::info!(pid = running.pid(), socket = %layout.socket.display(), "the managed containerd answers");
             running.ended().await;
@@ -182,7 +186,7 @@ impl Running {
 }
 
 /// Find it, or start it, and wait until it answers.
-async fn ensure(layout: &Layout) -> Result<Running, ManagedError> {
+async fn ensure(layout: &Layout, open_files: Option<u64>) -> Result<Running, ManagedError> {
     if let Some(found) = answering(layout).await {
         return Ok(found);
     }
@@ -195,7 +199,7 @@ async fn ensure(layout: &Layout) -> Result<Running, ManagedError> {
     if let Some((pidfd, pid)) = still_starting(layout) {
         return wait_until_it_answers(layout, Running::Found(pidfd, pid)).await;
     }
-    let child = start(layout)?;
+    let child = start(layout, open_files)?;
     wait_until_it_answers(layout, child).await
 }
 
@@ -257,16 +261,15 @@ async fn lock(layout: &Layout) -> Result<fs::File, ManagedError> {
     }
 }
 
-fn start(layout: &Layout) -> Result<Running, ManagedError> {
-    let ourselves = std::env::current_exe().map_err(ManagedError::Spawn)?;
+fn start(layout: &Layout, open_files: Option<u64>) -> Result<Running, ManagedError> {
     let log = fs::File::options()
         .create(true)
         .append(true)
         .open(&layout.log)
         .map_err(failed("open", &layout.log))?;
     let second = log.try_clone().map_err(failed("open", &layout.log))?;
-    let child = tokio::process::Command::new(ourselves)
-        .args([DETACH, "containerd", "--config"])
+    let child = tokio::process::Command::new(OURSELVES)
+        .args([DETACH, &limit_text(open_files), "containerd", "--config"])
         .arg(&layout.config)
         .current_dir("/")
         // systemd's words to us are not for it: it would answer them in our name.
@@ -319,16 +322,32 @@ async fn wait_until_it_answers(
     }
 }
 
-/// The mode `nerdctld detach PROGRAM ARGUMENT…`: become that program, in a session of its own, so that neither the
-/// daemon's end nor a terminal's reaches it. Only returns when it fails.
+/// The mode `nerdctld detach OPEN-FILES PROGRAM ARGUMENT…`: become that program, in a session of its own, so that neither
+/// the daemon's end nor a terminal's reaches it, and with the soft limit of open files that the daemon has raised for
+/// itself. Only returns when it fails.
 pub(crate) fn detach(arguments: &[std::ffi::OsString]) -> anyhow::Error {
-    let [program, arguments @ ..] = arguments else {
-        return anyhow::anyhow!("{DETACH}: a program is missing");
+    let [open_files, program, arguments @ ..] = arguments else {
+        return anyhow::anyhow!("{DETACH}: a limit and a program are needed");
     };
+    if let Err(error) = limit_open_files(&open_files.to_string_lossy()) {
+        return error.context(format!("{DETACH}: {}", open_files.to_string_lossy()));
+    }
     // Fails only for the leader of a process group, which then is detached enough.
     let _ = rustix::process::setsid();
     let error = Command::new(program).args(arguments).exec();
     anyhow::Error::new(error).context(format!("cannot run {}", program.to_string_lossy()))
+}
+
+const NO_LIMIT: &str = "unlimited";
+
+fn limit_text(open_files: Option<u64>) -> String {
+    open_files.map_or_else(|| NO_LIMIT.to_owned(), |limit| limit.to_string())
+}
+
+fn limit_open_files(text: &str) -> anyhow::Result<()> {
+    let current = if text == NO_LIMIT { None } else { Some(text.parse()?) };
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
 #[cfg(test)]
