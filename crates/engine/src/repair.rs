@@ -46,10 +46,11 @@ impl Engine {
                 return;
             }
         }
+        let ended = self.found_ended();
         for (what, outcome) in [
             ("half-made containers", self.remove_half_made(started).await),
             ("half-removed containers", self.finish_removals().await),
-            ("ends of runs that nobody saw", self.work_on_ended().await),
+            ("ends of runs that nobody saw", self.save_ended(&ended).await),
             ("tasks that were never started", self.delete_created_tasks().await),
             ("streams of runs that are over", self.remove_old_streams().await),
             ("restart policies of paused containers", self.release_held_restarts().await),
@@ -57,8 +58,10 @@ impl Engine {
             ("places for mounts", self.remove_left_places().await),
             ("restart policies", self.follow_policies().await),
             ("contents of removed volumes", self.finish_volume_removals().await),
-            // Last, because it waits for containerd's garbage collection.
+            // Late, because it waits for containerd's garbage collection.
             ("leases of ended operations", self.drop_leases(started).await),
+            // Last, because networks are released one after the other, which after a boot takes long.
+            ("what ended runs left", self.work_on_ended(&ended).await),
         ] {
             match outcome {
                 Ok(0) => {}
@@ -133,26 +136,43 @@ impl Engine {
             && state_dir.is_some_and(|dir| dir.starts_with(self.store().path()))
     }
 
-    /// Runs of ours that ended while no daemon was there: exit code, networks, auto-removal, and not too many kept tasks.
-    async fn work_on_ended(&self) -> Result<usize> {
-        let mut ended = Vec::new();
-        for entry in self.inventory().now().entries() {
-            let container = &entry.container;
-            let state = &container.state;
-            if let (Owner::Nerdctld, Phase::Exited, Some(at)) =
-                (&container.owner, state.phase, state.finished_at)
-            {
-                ended.push((at, Arc::clone(container)));
-            }
-        }
+    /// Ours that do not run, the oldest end first.
+    fn found_ended(&self) -> Vec<Arc<Container>> {
+        let now = self.inventory().now();
+        let mut ended: Vec<_> = now
+            .entries()
+            .map(|entry| &entry.container)
+            .filter(|container| {
+                let state = &container.state;
+                container.owner == Owner::Nerdctld
+                    && state.phase == Phase::Exited
+                    && state.finished_at.is_some()
+            })
+            .cloned()
+            .collect();
+        ended.sort_by_key(|container| container.state.finished_at);
+        ended
+    }
+
+    /// Runs of ours that ended while no daemon was there: output, and the exit code of those that are started again.
+    async fn save_ended(&self, ended: &[Arc<Container>]) -> Result<usize> {
+        let booted = self.is_first_since_boot();
         // One whose monitor or shim hangs holds up none but itself.
-        futures_util::stream::iter(&ended)
-            .for_each_concurrent(AT_ONCE, |(_, container)| self.missed_end(container))
+        futures_util::stream::iter(ended)
+            .for_each_concurrent(AT_ONCE, |container| {
+                self.save_missed_end(container, policies::is_to_start(container, booted))
+            })
+            .await;
+        Ok(ended.len())
+    }
+
+    /// The same runs: exit code, networks, auto-removal, and not too many kept tasks.
+    async fn work_on_ended(&self, ended: &[Arc<Container>]) -> Result<usize> {
+        futures_util::stream::iter(ended)
+            .for_each_concurrent(AT_ONCE, |container| self.missed_end(container))
             .await;
         // Oldest first: the newest tasks are the ones that stay.
-        ended.sort_by_key(|(at, _)| *at);
-        let count = ended.len();
-        for (_, container) in ended {
+        for container in ended.iter().cloned() {
             if container.auto_remove {
                 let engine = self.clone();
                 self.supervisor().spawn_operation(async move { engine.after_end(container).await });
@@ -160,7 +180,7 @@ impl Engine {
                 self.after_end(container).await;
             }
         }
-        Ok(count)
+        Ok(ended.len())
     }
 
     /// Containers that were paused and go on, which no daemon saw.

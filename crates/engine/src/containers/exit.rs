@@ -13,6 +13,7 @@ use std::time::Duration;
 use containerd::tasks::{Exit, TaskStatus};
 use jiff::Timestamp;
 use names::ContainerId;
+use nerdctl_store::state_dir::Run as NotedRun;
 use tokio::sync::mpsc;
 
 use super::remove::RemoveOptions;
@@ -247,49 +248,64 @@ impl Engine {
 
     /// Write the exit code down and give the networks back.
     async fn record_exit(&self, container: &Container, code: u32, at: Timestamp) {
-        let id = container.id.as_str();
-        let run = match self.write_exit(container, code, at).await {
-            Ok(run) => run,
-            Err(error) => {
-                return tracing::warn!(
-                    container = id,
-                    error = error.message(),
-                    "the exit code could not be written down"
-                );
-            }
-        };
         // Without a noted run nothing was attached by our hook.
-        let Some(run) = run else { return };
+        let Some(run) = self.note_exit(container, code, at).await else { return };
         if let Err(error) = self.release_networks(container, run).await {
             tracing::warn!(
-                container = id,
+                container = container.id.as_str(),
                 error = error.message(),
                 "networks of an ended container could not be released"
             );
         }
     }
 
-    /// The end of a run of ours that no daemon saw: what has to be done is done now, once.
+    async fn note_exit(&self, container: &Container, code: u32, at: Timestamp) -> Option<NotedRun> {
+        self.write_exit(container, code, at).await.unwrap_or_else(|error| {
+            tracing::warn!(
+                container = container.id.as_str(),
+                error = error.message(),
+                "the exit code could not be written down"
+            );
+            None
+        })
+    }
+
+    /// The end of a run of ours that no daemon saw, as the repair found it: its last output is saved. If it is to be started
+    /// again the end is written down as well, and nothing more is to be done: whoever attaches a container clears what is
+    /// left of its networks first.
+    pub(crate) async fn save_missed_end(&self, container: &Container, starts_again: bool) {
+        let Some(_guard) = self.take_missed_end(container).await else { return };
+        self.drain_streams(container, DRAIN).await;
+        if starts_again {
+            let (code, at) = end_found(container);
+            self.note_exit(container, code, at).await;
+        }
+    }
+
+    /// The end of a run of ours that no daemon saw: what remains to be done is done now, once.
+    pub(crate) async fn missed_end(&self, container: &Container) {
+        let Some(_guard) = self.take_missed_end(container).await else { return };
+        let (code, at) = end_found(container);
+        self.record_exit(container, code, at).await;
+    }
+
+    /// The right to work on the end of a run that no daemon saw; `None` if that has been done.
     ///
     /// `container` is how the repair found it. An operation that has the container now, or had it meanwhile, has done or
     /// undone all that: its files and networks may be those of the next run.
-    pub(crate) async fn missed_end(&self, container: &Arc<Container>) {
+    async fn take_missed_end(&self, container: &Container) -> Option<ContainerGuard> {
         let id = &container.id;
-        let Some(_guard) = self.locks().try_lock(id) else { return };
+        let guard = self.locks().try_lock(id)?;
         if self.inventory().now().get(id).is_none_or(|now| now.container.state != container.state) {
-            return;
+            return None;
         }
-        let (state_dir, code) =
-            (self.store().state_dir(&self.settings().namespace, id), container.state.exit_code);
+        let state_dir = self.store().state_dir(&self.settings().namespace, id);
         let known = tokio::task::spawn_blocking(move || {
             let run = state_dir.lifecycle().ok().and_then(|lifecycle| lifecycle.run());
             run.is_some_and(|run| state_dir.exit_of(run).is_ok_and(|exit| exit.is_some()))
         });
-        if !known.await.unwrap_or(false) && !self.runs_again(container).await {
-            let at = container.state.finished_at.unwrap_or_else(Timestamp::now);
-            self.drain_streams(container, DRAIN).await;
-            self.record_exit(container, code, at).await;
-        }
+        let is_done = known.await.unwrap_or(false) || self.runs_again(container).await;
+        (!is_done).then_some(guard)
     }
 
     /// nerdctl or containerd's restart plugin has just started it: the news of that is still on its way.
@@ -352,6 +368,11 @@ impl Engine {
             ),
         }
     }
+}
+
+/// Code and time of an end that was found, not seen.
+fn end_found(container: &Container) -> (u32, Timestamp) {
+    (container.state.exit_code, container.state.finished_at.unwrap_or_else(Timestamp::now))
 }
 
 fn time_of(exit: &Exit) -> Timestamp {

@@ -53,6 +53,11 @@ impl Engine {
         Ok(count)
     }
 
+    /// Whether no daemon has followed the policies since the boot.
+    pub(super) fn is_first_since_boot(&self) -> bool {
+        BootMarker::new(self).is_first_since_boot()
+    }
+
     /// It may have been stopped or paused since it was found: the label is theirs then.
     async fn arm_found(&self, id: &ContainerId) {
         let _guard = self.locks().lock(id).await;
@@ -68,7 +73,7 @@ impl Engine {
     }
 }
 
-fn is_to_start(container: &Container, booted: bool) -> bool {
+pub(super) fn is_to_start(container: &Container, booted: bool) -> bool {
     let Container { upkeep, state, .. } = container;
     state.phase == Phase::Exited
         && upkeep.restart.wants_start(
