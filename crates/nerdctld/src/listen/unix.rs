@@ -7,11 +7,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net as std_net;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixListener;
 
@@ -107,24 +107,37 @@ fn remove_stale(path: &Path) -> Result<(), ListenError> {
     if !found.file_type().is_socket() {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
-    match std_net::UnixStream::connect(path) {
-        Ok(_) => Err(ListenError::InUse { path: path.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|source| ListenError::Io {
-                doing: "remove the stale socket",
-                path: path.to_owned(),
-                source,
-            }),
-        // Full backlog (EAGAIN), no permission, …: somebody may be there, so it is not ours to remove.
-        Err(source) => {
-            Err(ListenError::Io { doing: "find out who listens on", path: path.to_owned(), source })
-        }
+    match knock(path) {
+        // Somebody is there, if only one who does not accept: the backlog is full.
+        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::InUse { path: path.to_owned() }),
+        Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(|source| ListenError::Io {
+            doing: "remove the stale socket",
+            path: path.to_owned(),
+            source,
+        }),
+        // No permission, …: somebody may be there, so it is not ours to remove.
+        Err(error) => Err(ListenError::Io {
+            doing: "find out who listens on",
+            path: path.to_owned(),
+            source: error.into(),
+        }),
     }
+}
+
+/// Connect without waiting for a place in the backlog.
+fn knock(path: &Path) -> Result<(), Errno> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// A lock on the folder itself leaves no file behind; it is let go when the descriptor closes.
 fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, ListenError> {
-    let failed = |error: rustix::io::Errno| ListenError::Io {
+    let failed = |error: Errno| ListenError::Io {
         doing: "lock",
         path: folder.to_owned(),
         source: error.into(),
@@ -134,7 +147,7 @@ fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, ListenError> {
     for _ in 0..LOCK_TRIES {
         match rustix::fs::flock(&folder_fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder_fd),
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
             Err(error) => return Err(failed(error)),
         }
     }
@@ -144,6 +157,7 @@ fn lock(folder: &Path) -> Result<std::os::fd::OwnedFd, ListenError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net as std_net;
 
     use super::*;
 
@@ -184,6 +198,18 @@ mod tests {
         assert!(matches!(bind(&path, true, None), Err(ListenError::InUse { .. })));
         tokio::net::UnixStream::connect(&path).await.unwrap();
         drop(listener);
+    }
+
+    #[tokio::test]
+    async fn one_that_accepts_nobody_is_live() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n.sock");
+        let listener = std_net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        // Whoever has left the queue early still has a place in it.
+        let full = (0..16).any(|_| knock(&path) == Err(Errno::AGAIN));
+        assert!(full, "its backlog takes all");
+        assert!(matches!(bind(&path, true, None), Err(ListenError::InUse { .. })));
     }
 
     #[tokio::test]
