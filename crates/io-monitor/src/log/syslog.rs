@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio_rustls::rustls::ClientConfig;
 
 use super::LogLine;
@@ -275,9 +277,15 @@ impl Connection {
     }
 
     fn stream(path: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_nonblocking(true)?;
-        Ok(Self::UnixStream(stream))
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+            Ok(()) => Ok(Self::UnixStream(socket.into())),
+            // It has no time for us; to wait for it would be to hold the container.
+            Err(Errno::AGAIN) => Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -306,6 +314,26 @@ mod tests {
 
     pub(super) fn line(stream: Stream, text: &str) -> LogLine<'_> {
         LogLine { stream, bytes: text.as_bytes(), time: Clock::default().now(), part: None }
+    }
+
+    #[test]
+    fn a_server_that_accepts_nobody_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.sock");
+        let flags = SocketFlags::CLOEXEC;
+        let server =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&server, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let mut taken = Vec::new();
+        let refused = loop {
+            assert!(taken.len() < 16, "its backlog takes all");
+            match Connection::stream(&path) {
+                Ok(connection) => taken.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
     }
 
     /// A message with its time, host and process replaced.
