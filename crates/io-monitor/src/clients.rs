@@ -19,8 +19,11 @@ const DRAIN_LIMIT: usize = 4 * 1024 * 1024;
 /// How long a client that asked for no output may take to read answers, and one that is cut off to read that.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections at once; more are closed right away.
-pub(crate) const MOST: usize = 128;
+/// Connections at once that were sent output or news; who asks for that beyond it is let go.
+const MOST: usize = 128;
+
+/// Connections at once that only ask: more are closed right away. The daemon's own questions are few.
+const MOST_OTHERS: usize = 128;
 
 /// How far the container's output got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,20 @@ impl Clients {
 
     pub(crate) fn count(&self) -> usize {
         self.list.borrow().len()
+    }
+
+    /// Whether one more may be sent output or news.
+    pub(crate) fn may_attach(&self) -> bool {
+        self.attached() < MOST
+    }
+
+    /// Whether one more may ask.
+    pub(crate) fn may_connect(&self) -> bool {
+        self.count() - self.attached() < MOST_OTHERS
+    }
+
+    fn attached(&self) -> usize {
+        self.list.borrow().iter().filter(|client| client.attached.get().is_some()).count()
     }
 
     /// How many were cut off so far.

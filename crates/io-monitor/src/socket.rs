@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::clients::{Client, MOST};
+use crate::clients::Client;
 use crate::frames::{self, AttachRequest, Attached, DrainRequest, Frame, Kind, Malformed};
 use crate::monitor::Shared;
 
@@ -42,7 +42,7 @@ impl Socket {
     pub(crate) async fn serve(self, shared: Rc<Shared>) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) if shared.clients.count() < MOST => {
+                Ok((stream, _)) if shared.clients.may_connect() => {
                     tokio::task::spawn_local(serve_client(stream, Rc::clone(&shared)));
                 }
                 Ok(_) => {}
@@ -80,6 +80,9 @@ async fn listen(stream: &UnixStream, client: &Client, shared: &Shared) -> io::Re
     let mut buffer = BytesMut::new();
     loop {
         while let Some(frame) = frames::take(&mut buffer).map_err(io::Error::other)? {
+            if frame.kind == Kind::Attach && !shared.clients.may_attach() {
+                return Ok(());
+            }
             follow(&frame, client, shared).await.map_err(io::Error::other)?;
         }
         stream.readable().await?;
