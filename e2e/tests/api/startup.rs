@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     systemds_sockets_are_taken.ours_only(),
     systemd_is_told.ours_only(),
     a_containerd_of_its_own.ours_only(),
+    what_is_detached_has_the_limit_of_before.ours_only(),
     unknown_flags_and_bad_files_are_errors.ours_only(),
 ];
 
@@ -208,6 +209,15 @@ fn a_containerd_of_its_own(rig: &Rig) -> Result<()> {
             container.remove()
         },
     )
+}
+
+fn what_is_detached_has_the_limit_of_before(rig: &Rig) -> Result<()> {
+    let host = rig.host()?;
+    let mut command = host.command(daemon()?)?;
+    command.args(["detach", "777", "sh", "-c", "ulimit -Sn"]);
+    let said = host.sandbox()?.run(&mut command)?;
+    ensure!(said.trim() == "777", "{said}");
+    Ok(())
 }
 
 fn unknown_flags_and_bad_files_are_errors(rig: &Rig) -> Result<()> {
