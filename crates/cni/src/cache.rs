@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::fs;
 
 use crate::error::{CniError, IoContext, Result};
-use crate::{Attachment, CniResult, Conflist};
+use crate::{Attachment, Conflist};
 
 const KIND: &str = "cniCacheV1";
 
@@ -29,14 +29,6 @@ pub struct CachedAttachment {
     pub conflist: Option<Conflist>,
     /// What `ADD` gave, in the conflist's version.
     pub result: Option<Value>,
-}
-
-impl CachedAttachment {
-    /// What `ADD` gave, decoded; `None` if it cannot be.
-    #[must_use]
-    pub fn decoded_result(&self) -> Option<CniResult> {
-        CniResult::from_value(self.result.as_ref()?).ok()
-    }
 }
 
 /// The file. Field order is that of the Go struct.

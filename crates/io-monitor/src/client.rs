@@ -204,15 +204,6 @@ impl Monitor {
         self.ask(Kind::Started, &[], Kind::StartedReply).await
     }
 
-    /// Close the container's stdin after what was written so far. If the answer says `close_io`, call containerd's
-    /// `CloseIO`. Never for a terminal: there it hangs up the container.
-    ///
-    /// # Errors
-    /// [`Error::Gone`] if the monitor dies meanwhile.
-    pub async fn close_stdin(&mut self) -> Result<StdinClosed, Error> {
-        self.ask(Kind::CloseStdin, &[], Kind::StdinClosed).await
-    }
-
     /// The container's process has ended: wait until all its output is in the log, for at most `grace` if something keeps
     /// the FIFOs open. The monitor ends afterwards.
     ///

@@ -105,12 +105,6 @@ impl StateDir {
         self.path.join(format!("{}-json.log", self.id))
     }
 
-    /// Locked by the running logger; `nerdctl logs` waits for it.
-    #[must_use]
-    pub fn logger_lock_path(&self) -> PathBuf {
-        self.path.join("logger-lock")
-    }
-
     /// What the last run of a hook said; `event` is `createRuntime` or `postStop`.
     #[must_use]
     pub fn hook_log_path(&self, event: &str) -> PathBuf {

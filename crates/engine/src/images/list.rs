@@ -57,16 +57,6 @@ impl Engine {
         Ok(total(facts, |layer| self.image_cache().size(layer)))
     }
 
-    /// How many images there are, counted by id.
-    ///
-    /// # Errors
-    /// [`crate::Error::ContainerdUnavailable`].
-    pub async fn count_images(&self) -> Result<usize> {
-        let records = self.containerd().list_images(&[]).await;
-        let records = records.map_err(|error| self.containerd_error("list images", error))?;
-        Ok(records.iter().map(|record| record.target.digest.as_str()).collect::<HashSet<_>>().len())
-    }
-
     /// Looks up what the filter names.
     async fn prepare<'a>(&self, filter: &'a ImageFilter, listed: &Listed) -> Result<Prepared<'a>> {
         let mut prepared = Prepared::of(filter);

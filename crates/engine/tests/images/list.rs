@@ -37,7 +37,7 @@ async fn images_are_listed_by_digest_with_all_their_names() {
     assert_eq!(image.created.map(|created| created.as_second()), Some(1_704_067_200));
     assert_eq!(image.containers, 0);
     assert!(image.size > 100_000, "compressed and unpacked: {}", image.size);
-    assert_eq!((listed.len(), rig.engine.count_images().await.unwrap()), (2, 2));
+    assert_eq!(listed.len(), 2);
 
     let mut all = vec![index.clone(), two.digest.clone()];
     all.sort();
