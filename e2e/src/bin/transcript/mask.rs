@@ -23,11 +23,12 @@ const IN_COMMANDS: &[(&str, &str, &str)] = &[
     ("docker top", r"\b\d+(:\d+)*\b", "N"),
     ("docker run --rm --init", r"\b\d+\b", "N"),
     ("docker system df", r"\d+%", "N%"),
+    ("docker events", r"execDuration=\d+", "execDuration=N"),
     // Told or not, as quickly as the layer before it is there.
     ("docker push", r"ID: Waiting\n", ""),
 ];
 
-/// Commands that tell of several things as they happen at the same time, or of images that are equally old.
+/// Commands that tell of things which have no order: what happens at the same time, and images that are equally old.
 const IN_ANY_ORDER: &[&str] = &["docker pull", "docker push", "docker system df -v"];
 
 /// All masks, compiled once.

@@ -310,6 +310,7 @@ fn stat(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Stop> {
     }
 }
 
+/// In the order that dockerd tells them (continuity `fs/path.go`), which is the same each time.
 fn names(directory: &OwnedFd) -> Result<Vec<OsString>, Stop> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -318,6 +319,7 @@ fn names(directory: &OwnedFd) -> Result<Vec<OsString>, Stop> {
             names.push(OsString::from_vec(name));
         }
     }
+    names.sort_unstable();
     Ok(names)
 }
 
