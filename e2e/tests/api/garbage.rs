@@ -224,7 +224,10 @@ fn clients_that_bring_one_image_at_once(rig: &Rig) -> Result<()> {
                         match n {
                             0 | 1 => api.pull(&name).map(drop),
                             // One that breaks off takes only its own away.
-                            2 => Ok(drop(load(&api, cut))),
+                            2 => {
+                                ensure!(load(&api, cut).is_err(), "half an archive is loaded");
+                                Ok(())
+                            }
                             _ => load(&api, &saved),
                         }
                     };
