@@ -8,6 +8,7 @@
 pub(super) mod layers;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use containerd::Labels;
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ use crate::{Engine, Error, Result, fault};
 const MAX_DEPTH: usize = 4;
 /// Manifests of one image that are pulled at once.
 const MAX_MANIFESTS: usize = 256;
+/// Bytes of all indexes and manifests of one pull, which are in memory until their layers are there.
+const MAX_HELD: usize = 16 << 20;
 
 impl Engine {
     /// Pulls an image; a name without tag and digest means all its tags. Dropping the answer cancels the pull.
@@ -93,6 +96,7 @@ impl Engine {
             repository,
             request,
             progress,
+            held: AtomicUsize::new(0),
         };
         match job.run().await {
             Ok(done) => {
@@ -121,6 +125,8 @@ struct Job<'a> {
     repository: &'a Repository,
     request: &'a PullRequest,
     progress: &'a Progress,
+    /// Bytes of the indexes and manifests that were read.
+    held: AtomicUsize,
 }
 
 /// A manifest to be fetched.
@@ -187,6 +193,9 @@ impl Job<'_> {
                     if all.iter().all(|known| known.descriptor.digest != chosen.descriptor.digest) {
                         all.push(chosen);
                     }
+                    if all.len() > MAX_MANIFESTS {
+                        return Err(too_deep(target));
+                    }
                 }
                 Ok(all)
             }
@@ -226,8 +235,15 @@ impl Job<'_> {
         Ok(all.into_iter().map(|(_, chosen)| chosen).collect())
     }
 
-    async fn index(&self, descriptor: &Descriptor) -> Result<Index> {
+    /// An index or manifest, while they are not too many.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let bytes = self.fetcher.read(descriptor).await?;
+        let held = self.held.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
+        if held > MAX_HELD { Err(too_deep(descriptor)) } else { Ok(bytes) }
+    }
+
+    async fn index(&self, descriptor: &Descriptor) -> Result<Index> {
+        let bytes = self.read(descriptor).await?;
         let index = Index::parse(&descriptor.digest, &bytes)?;
         self.fetcher.store(descriptor, &bytes, index_labels(&index)).await?;
         fault::reached("pull.index");
@@ -240,7 +256,7 @@ impl Job<'_> {
         wanted: Option<&Platform>,
         unpack: bool,
     ) -> Result<Chosen> {
-        let bytes = self.fetcher.read(&descriptor).await?;
+        let bytes = self.read(&descriptor).await?;
         let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
         Ok(Chosen { descriptor, manifest, bytes, wanted: wanted.cloned(), unpack })
     }
@@ -387,7 +403,7 @@ pub(super) fn manifest_labels(manifest: &Manifest) -> Labels {
 
 fn too_deep(target: &Descriptor) -> Error {
     Error::BadContent(format!(
-        "{} has indexes within indexes, or too many manifests",
+        "{} has indexes within indexes, or too many or too long manifests",
         target.digest
     ))
 }

@@ -23,6 +23,8 @@ use crate::{Engine, Error, Result};
 const MAX_DEPTH: usize = 4;
 /// Documents of one image that are read.
 const MAX_DOCUMENTS: usize = 1000;
+/// Bytes of all manifests and configs of one image together, which are in memory until it is unpacked.
+const MAX_HELD: usize = 16 << 20;
 
 /// Checks one image.
 pub(super) struct Checker<'a> {
@@ -30,6 +32,8 @@ pub(super) struct Checker<'a> {
     lease: &'a WorkLease,
     platforms: &'a [Platform],
     whole: Vec<Runnable>,
+    /// Bytes of what `whole` was read from.
+    held: usize,
     /// Something is complete, though nothing to run.
     artifact: bool,
     /// What was missing first.
@@ -49,7 +53,15 @@ struct Own {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(engine: &'a Engine, lease: &'a WorkLease, platforms: &'a [Platform]) -> Self {
-        Self { engine, lease, platforms, whole: Vec::new(), artifact: false, missing: None }
+        Self {
+            engine,
+            lease,
+            platforms,
+            whole: Vec::new(),
+            held: 0,
+            artifact: false,
+            missing: None,
+        }
     }
 
     /// The images in it that are complete. There is at least one, or something else that is complete.
@@ -121,6 +133,7 @@ impl<'a> Checker<'a> {
     async fn manifest(&mut self, descriptor: Descriptor) -> Result<()> {
         let Some(bytes) = self.document(&descriptor).await? else { return Ok(()) };
         let manifest = Manifest::parse(&descriptor.digest, &bytes)?;
+        let length = bytes.len();
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             if !self.is_here(blob).await? {
                 self.missing.get_or_insert_with(|| blob.digest.clone());
@@ -138,6 +151,14 @@ impl<'a> Checker<'a> {
         let config = Config::parse_new(&manifest.config.digest, &bytes)?;
         steps(&manifest.layers, &config.diff_ids, &config.chain_ids)?;
         if self.is_wanted(Some(descriptor.platform.as_ref().unwrap_or(&config.platform))) {
+            self.held += length + bytes.len();
+            if self.held > MAX_HELD {
+                let text = format!(
+                    "{}: all manifests and configs together are too long",
+                    descriptor.digest
+                );
+                return Err(bad(text));
+            }
             let (manifest, config) = (Arc::new(manifest), Arc::new(config));
             self.whole.push(Runnable { descriptor, manifest, config });
         }
