@@ -27,6 +27,10 @@ const UPLOADS: u16 = 8;
 const MAX_DOCUMENTS: usize = 8192;
 /// A longer document, in bytes, is read each time: with all that are kept it would be gigabytes.
 const MAX_KEPT: usize = 256 * 1024;
+/// Bytes of all documents that are kept.
+const MAX_BYTES: usize = 32 << 20;
+/// Bytes of the facts of all images that are kept; a list that has more of them is made each time.
+const MAX_LISTED: usize = 32 << 20;
 /// Layers whose size is kept.
 const MAX_SIZES: usize = 65_536;
 /// How long facts are believed that may change without a trace in the image records: what is there
@@ -36,7 +40,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 /// The engine's memory of images.
 #[derive(Debug)]
 pub struct Cache {
-    documents: Mutex<HashMap<String, Document>>,
+    documents: Mutex<Documents>,
     sizes: Mutex<HashMap<String, u64>>,
     facts: Mutex<Option<Listed>>,
     /// Counts what we did to images ourselves.
@@ -46,6 +50,28 @@ pub struct Cache {
     claims: Claims,
     downloads: Semaphore,
     uploads: Semaphore,
+}
+
+/// Documents by digest, with the bytes they were read from.
+#[derive(Debug, Default)]
+struct Documents {
+    kept: HashMap<String, (Document, usize)>,
+    bytes: usize,
+}
+
+impl Documents {
+    fn insert(&mut self, digest: &str, document: Document, length: usize) {
+        if self.bytes + length > MAX_BYTES || self.kept.len() >= MAX_DOCUMENTS {
+            *self = Self::default();
+        }
+        let before = self.kept.insert(digest.to_owned(), (document, length));
+        self.bytes = self.bytes + length - before.map_or(0, |(_, length)| length);
+    }
+
+    fn retain(&mut self, is_used: impl Fn(&str) -> bool) {
+        self.kept.retain(|digest, _| is_used(digest));
+        self.bytes = self.kept.values().map(|(_, length)| length).sum();
+    }
 }
 
 /// A parsed document.
@@ -153,12 +179,15 @@ impl Cache {
             changes,
             read_at: Instant::now(),
         };
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed.clone());
+        let weight: usize = listed.facts.values().map(|facts| facts.weight()).sum();
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) =
+            (weight <= MAX_LISTED).then(|| listed.clone());
         listed
     }
 
     pub(crate) fn document(&self, digest: &str) -> Option<Document> {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        let documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.kept.get(digest).map(|(document, _)| document.clone())
     }
 
     /// Remembers a document that has `length` bytes, unless it is too long for that.
@@ -167,8 +196,7 @@ impl Cache {
             return;
         }
         let mut documents = self.documents.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut documents, MAX_DOCUMENTS);
-        documents.insert(digest.to_owned(), document);
+        documents.insert(digest, document, length);
     }
 
     pub(crate) fn size(&self, chain_id: &str) -> Option<u64> {
@@ -183,10 +211,7 @@ impl Cache {
 
     /// Forgets what no image of the list uses any more.
     pub(crate) fn forget_unused(&self, is_used: impl Fn(&str) -> bool) {
-        self.documents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|digest, _| is_used(digest));
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner).retain(&is_used);
         self.sizes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -232,6 +257,10 @@ mod tests {
         assert!(cache.document("long").is_none());
         let short = cache.document("short").unwrap();
         assert!(short.is(Kind::Index) && !short.is(Kind::Manifest));
+        for number in 0..=MAX_BYTES / MAX_KEPT {
+            cache.keep_document(&number.to_string(), short.clone(), MAX_KEPT);
+        }
+        assert!(cache.documents.lock().unwrap().bytes <= MAX_BYTES);
         for number in 0..=MAX_SIZES {
             cache.keep_size(&number.to_string(), 1);
         }

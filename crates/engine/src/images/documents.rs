@@ -132,6 +132,13 @@ impl Manifest {
 }
 
 impl Config {
+    /// Bytes of the texts in it.
+    pub(crate) fn weight(&self) -> usize {
+        let labels = self.labels.iter().map(|(key, value)| key.len() + value.len());
+        let ids = self.diff_ids.iter().chain(&self.chain_ids).map(String::len);
+        labels.chain(ids).sum()
+    }
+
     /// The same of a config that comes from outside. What can be read as something else, too, could be named as that by
     /// another image.
     pub(crate) fn parse_new(digest: &str, bytes: &[u8]) -> Result<Self> {

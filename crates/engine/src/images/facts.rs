@@ -66,6 +66,18 @@ impl Listing {
 }
 
 impl ImageFacts {
+    /// Bytes of memory, as far as images decide on them.
+    pub(crate) fn weight(&self) -> usize {
+        let manifests = self.manifests.iter().map(|manifest| {
+            let blobs = manifest.blobs.iter().map(|(digest, _)| digest.len()).sum::<usize>();
+            let of_descriptor = |(key, value): (&String, &String)| key.len() + value.len();
+            let annotations = manifest.descriptor.annotations.iter().map(of_descriptor);
+            let config = manifest.config.as_deref().map_or(0, Config::weight);
+            blobs + annotations.sum::<usize>() + config
+        });
+        manifests.sum()
+    }
+
     /// Bytes of all platforms.
     pub(crate) fn size(&self) -> u64 {
         self.manifests.iter().map(ManifestFacts::size).fold(0, u64::saturating_add)
