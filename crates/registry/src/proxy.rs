@@ -42,6 +42,13 @@ impl Proxies {
         Self { http: either("HTTP_PROXY"), https: either("HTTPS_PROXY"), no_proxy }
     }
 
+    /// What is wrong with the settings, if anything is; requests that need what is wrong fail.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Error> {
+        let set = [&self.http, &self.https].into_iter().filter(|setting| !setting.is_empty());
+        set.filter_map(|setting| parse_proxy(setting).err()).next()
+    }
+
     /// The proxy for a request to `url`, if it does not go straight there.
     pub(crate) fn for_url(&self, url: &Url) -> Result<Option<Proxy>, Error> {
         let setting = match url.scheme {
@@ -63,6 +70,10 @@ fn parse_proxy(setting: &str) -> Result<Proxy, Error> {
     let (scheme, rest) = setting.split_once("://").unwrap_or(("http", setting));
     let (user, address) =
         rest.rsplit_once('@').map_or((None, rest), |(user, address)| (Some(user), address));
+    if scheme.to_ascii_lowercase().starts_with("socks") {
+        let problem = "SOCKS proxies are not supported; HTTP_PROXY and HTTPS_PROXY take http:// and https:// ones";
+        return Err(Error::Address { address: format!("{scheme}://{address}"), problem });
+    }
     let url = Url::parse(&format!("{scheme}://{address}"))?;
     let authorization = user.map(|user| {
         Secret::new(format!(
@@ -172,6 +183,17 @@ mod tests {
 
     fn way(proxies: &Proxies, url: &str) -> Option<String> {
         proxies.for_url(&Url::parse(url).unwrap()).unwrap().map(|proxy| proxy.url.authority())
+    }
+
+    #[test]
+    fn socks_is_refused_by_name_and_without_secrets() {
+        let proxies = |value: &'static str| {
+            Proxies::from_lookup(move |name| (name == "HTTPS_PROXY").then(|| value.to_owned()))
+        };
+        let trouble = proxies("socks5://ann:secret@proxy:1080").trouble().unwrap().to_string();
+        assert!(trouble.contains("SOCKS") && trouble.contains("proxy:1080"), "{trouble}");
+        assert!(!trouble.contains("secret"), "{trouble}");
+        assert!(proxies("http://ann:secret@proxy:3128").trouble().is_none());
     }
 
     #[test]

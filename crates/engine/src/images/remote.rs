@@ -45,12 +45,16 @@ pub(crate) fn registry_client(settings: &Settings) -> Result<Registry> {
     if settings.insecure_registry {
         insecure.push("*".to_owned());
     }
+    let proxies = registry::Proxies::from_lookup(|name| std::env::var(name).ok());
+    if let Some(error) = proxies.trouble() {
+        tracing::warn!(%error, "nothing that goes through this proxy can be reached");
+    }
     Ok(Registry::new(registry::Config {
         hosts_dirs: settings.hosts_dirs.clone(),
         user_agent: concat!("nerdctld/", env!("CARGO_PKG_VERSION")).to_owned(),
         insecure,
         mirrors: settings.registries.mirrors.clone(),
-        proxies: registry::Proxies::from_lookup(|name| std::env::var(name).ok()),
+        proxies,
         patience: registry::Patience {
             attempts: settings.transfer_limits.attempts.into(),
             ..registry::Patience::default()
@@ -75,7 +79,8 @@ pub(crate) async fn open_repository(
         .map_err(|error| Error::failed("find the registry's host", error))
 }
 
-fn for_registry(credentials: &Credentials) -> RegistryCredentials {
+/// Credentials as the registry client takes them.
+pub(super) fn for_registry(credentials: &Credentials) -> RegistryCredentials {
     RegistryCredentials {
         username: credentials.username.clone(),
         password: Secret::new(&credentials.password),

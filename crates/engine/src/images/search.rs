@@ -2,6 +2,8 @@
 
 use registry::SearchResult;
 
+use super::Credentials;
+use super::remote::for_registry;
 use crate::{Engine, Error, Result};
 
 /// As many as dockerd asks for when nobody says how many.
@@ -22,6 +24,8 @@ pub struct SearchRequest {
     pub automated: bool,
     /// `stars`: at least so many.
     pub stars: i64,
+    /// For the registry that the term begins with.
+    pub credentials: Credentials,
 }
 
 /// A repository that was found.
@@ -62,7 +66,8 @@ impl Engine {
                 )));
             }
         };
-        let found = self.registry().search(term, limit).await;
+        let found =
+            self.registry().search(term, limit, Some(for_registry(&request.credentials))).await;
         let found = found.map_err(|error| Error::failed(format!("search for {term:?}"), error))?;
         let wanted = |found: &SearchResult| {
             request.official.is_none_or(|official| official == found.is_official)

@@ -4,6 +4,7 @@ use docker_wire::filters::{self, Filters};
 use docker_wire::images::ImageSearchItem;
 use engine::images::{FoundImage, SearchRequest};
 
+use crate::api::auth;
 use crate::api::call::{Answer, Call};
 use crate::api::error::Refusal;
 use crate::api::reply::Reply;
@@ -36,6 +37,7 @@ fn request(call: &Call) -> Result<SearchRequest, Refusal> {
         official: given.flag("is-official")?,
         automated: given.flag("is-automated")?.unwrap_or_default(),
         stars,
+        credentials: auth::from_header(call),
     })
 }
 
