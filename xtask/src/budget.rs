@@ -1,12 +1,11 @@
 //! The promises of size: the release binary, and the memory of a daemon that has nothing to do.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-const BINARY: &str = "target/release/nerdctld";
+use crate::idle::{BINARY, IdleDaemon};
+
 const LIMITS: &str = "budget.toml";
 
 /// Long enough for everything that a start does.
@@ -43,49 +42,9 @@ fn limit(text: &str, key: &str) -> anyhow::Result<u64> {
 
 /// Resident memory of an idle daemon. It needs no containerd: an absent one is the same to its memory.
 fn idle_memory() -> anyhow::Result<u64> {
-    let dir = std::env::temp_dir().join(format!("nerdctld-budget-{}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
-    let started = start(&dir);
-    let measured = started.and_then(|mut child| {
-        std::thread::sleep(SETTLED);
-        let resident = resident(child.id());
-        child.kill()?;
-        child.wait()?;
-        resident
-    });
-    std::fs::remove_dir_all(&dir)?;
-    measured
-}
-
-fn start(dir: &Path) -> anyhow::Result<Child> {
-    let path = |name: &str| dir.join(name).display().to_string();
-    Command::new(BINARY)
-        .arg("--addr")
-        .arg(format!("unix://{}", path("api.sock")))
-        .args([
-            "--data-root",
-            &path("data"),
-            "--containerd",
-            &path("containerd.sock"),
-            "--namespace",
-            "budget",
-        ])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| format!("start {BINARY}"))
-}
-
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .context("the daemon ended at once")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("the daemon has no memory")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(kib * 1024)
+    let daemon = IdleDaemon::start(&[], None)?;
+    std::thread::sleep(SETTLED);
+    daemon.resident()
 }
 
 #[cfg(test)]

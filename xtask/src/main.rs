@@ -2,8 +2,10 @@
 
 mod budget;
 mod compatibility;
+mod idle;
 mod layers;
 mod metadata;
+mod order;
 
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ const TASKS: &[(&str, &str, Task)] = &[
     ("compatibility", "write COMPATIBILITY.md", compatibility::write),
     ("check-compatibility", "COMPATIBILITY.md says what the code does", compatibility::check),
     ("budget", "binary and idle memory stay within budget.toml's limits", budget::check),
+    ("order", "trace an idle daemon, and write what the linker puts side by side", order::write),
 ];
 
 type Task = fn() -> anyhow::Result<String>;

@@ -5,9 +5,10 @@
 //! one stable path, `<data root>/bin/nerdctld`, brought up to date by whichever daemon starts. It is replaced by
 //! rename: hooks and monitors that run from it keep the old file.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -30,7 +31,34 @@ pub(crate) fn install(data_root: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Makes `copy` the same as `source` unless it is; says whether it was not.
+///
+/// Comparing both byte by byte takes longer than the rest of a start. So the states of both files in which they were
+/// the same are kept beside the copy, and bytes are read only when one of the two has been touched since.
 fn update(source: &Path, copy: &Path) -> io::Result<bool> {
+    let stamp = copy.with_extension("stamp");
+    let stamped = fs::read_to_string(&stamp).unwrap_or_default();
+    if !stamped.is_empty() && states(source, copy).is_ok_and(|states| states == stamped) {
+        return Ok(false);
+    }
+    let replaced = replace_if_different(source, copy)?;
+    // Without the stamp the next start takes longer, and that is all.
+    let _ = states(source, copy).and_then(|states| fs::write(&stamp, states));
+    Ok(replaced)
+}
+
+/// What changes with every change of one of the two files: nobody can set a time of change (ctime), and every write and
+/// `chmod` moves it.
+fn states(source: &Path, copy: &Path) -> io::Result<String> {
+    let mut states = String::new();
+    for file in [fs::metadata(source)?, fs::metadata(copy)?] {
+        let (inode, changed) = ((file.dev(), file.ino()), (file.ctime(), file.ctime_nsec()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(states, "{inode:?} {} {:o} {changed:?}", file.len(), file.mode());
+    }
+    Ok(states)
+}
+
+fn replace_if_different(source: &Path, copy: &Path) -> io::Result<bool> {
     if is_current(source, copy)? {
         return Ok(false);
     }
@@ -54,8 +82,8 @@ fn write_copy(source: &Path, target: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether the copy can be executed and has the same bytes. Comparing them takes a few milliseconds; a hash would take
-/// longer, and times of modification are all equal where builds are reproducible.
+/// Whether the copy can be executed and has the same bytes: a hash would take longer, and times of modification are all
+/// equal where builds are reproducible.
 fn is_current(source: &Path, copy: &Path) -> io::Result<bool> {
     let mut source = File::open(source)?;
     let mut copy = match File::open(copy) {
@@ -112,7 +140,7 @@ mod tests {
         assert!(!update(Path::new("/bin/true"), &copy).unwrap());
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, EXECUTABLE);
         assert!(Command::new(&copy).status().unwrap().success());
-        assert_eq!(fs::read_dir(dir.path().join("bin")).unwrap().count(), 1);
+        assert_eq!(names(&dir.path().join("bin")), ["nerdctld", "nerdctld.stamp"]);
     }
 
     #[test]
@@ -143,6 +171,38 @@ mod tests {
         fs::set_permissions(&copy, Permissions::from_mode(0o644)).unwrap();
         assert!(update(&source, &copy).unwrap());
         assert!(!update(&source, &copy).unwrap());
+    }
+
+    #[test]
+    fn a_stamp_hides_no_damage_and_its_loss_copies_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, copy) = (dir.path().join("source"), dir.path().join("copy"));
+        fs::write(&source, [7; 100]).unwrap();
+        update(&source, &copy).unwrap();
+        let inode = fs::metadata(&copy).unwrap().ino();
+
+        fs::remove_file(dir.path().join("copy.stamp")).unwrap();
+        assert!(!update(&source, &copy).unwrap());
+        fs::write(dir.path().join("copy.stamp"), "nonsense").unwrap();
+        assert!(!update(&source, &copy).unwrap());
+        assert_eq!(fs::metadata(&copy).unwrap().ino(), inode);
+
+        // The clock of file systems ticks every few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let modified = fs::metadata(&copy).unwrap().modified().unwrap();
+        fs::write(&copy, [8; 100]).unwrap();
+        File::options().write(true).open(&copy).unwrap().set_modified(modified).unwrap();
+        assert!(update(&source, &copy).unwrap());
+        assert_eq!(fs::read(&copy).unwrap(), [7; 100]);
+        fs::remove_file(&copy).unwrap();
+        assert!(update(&source, &copy).unwrap());
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     #[test]

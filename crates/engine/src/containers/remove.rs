@@ -89,20 +89,11 @@ impl Engine {
         self.detach_networks(container).await;
         self.remove_shm(container).await?;
         fault::reached("remove.networks");
-        if !container.snapshotter.is_empty() && !container.snapshot_key.is_empty() {
-            let snapshotter = self.containerd().snapshotter(&container.snapshotter);
-            match snapshotter.remove(&container.snapshot_key).await {
-                Err(error) if !error.is_not_found() => {
-                    return Err(self.containerd_error(
-                        format!("remove the root file system of container {id}"),
-                        error,
-                    ));
-                }
-                _ => {}
-            }
-        }
+        // Both wait for disks. Each runs to its end before anything is said.
+        let (snapshot, files) =
+            tokio::join!(self.remove_snapshot(container), self.remove_files(container, options));
         fault::reached("remove.snapshot");
-        self.remove_files(container, options).await?;
+        snapshot.and(files)?;
         // The name is free before anybody who waits for the removal wakes up: they recreate at once.
         self.release_name(container).await?;
         fault::reached("remove.name");
@@ -116,6 +107,20 @@ impl Engine {
         }
         fault::reached("remove.record");
         self.remove_state_dir(container).await
+    }
+
+    async fn remove_snapshot(&self, container: &Container) -> Result<()> {
+        if container.snapshotter.is_empty() || container.snapshot_key.is_empty() {
+            return Ok(());
+        }
+        let snapshotter = self.containerd().snapshotter(&container.snapshotter);
+        match snapshotter.remove(&container.snapshot_key).await {
+            Err(error) if !error.is_not_found() => {
+                let doing = format!("remove the root file system of container {}", container.id);
+                Err(self.containerd_error(doing, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// From here on a crash is followed by the end of the removal (`repair/removals.rs`).
