@@ -12,7 +12,6 @@ use std::path::Path;
 /// Rust links for this target with LLVM's linker unless it is told otherwise; others do not know the option.
 const LINKED_WITH_LLD: &str = "x86_64-unknown-linux-gnu";
 
-#[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=idle.order");
