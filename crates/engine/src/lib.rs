@@ -43,6 +43,7 @@ mod apparmor;
 mod handle;
 mod random;
 mod snapshot_view;
+mod waiting;
 
 pub use error::{Class, Error};
 pub use handle::{Engine, Settings};

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use nerdctl_store::labels::is_visible_key;
 
 use crate::containers::{Container, NameMatcher};
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result};
 
 /// The names of the networks that are always there.
@@ -116,14 +117,14 @@ impl Engine {
         let found = self.networks().conflists_to_show(&self.settings().namespace).await;
         let found = found.map_err(|error| Error::failed("read the networks", error))?;
         let (networks, store) = (self.networks().clone(), self.store().path().to_owned());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = blocking("read the networks", move || {
             let leases = |list: &Conflist| networks.leases(list);
             let mut all: Vec<Network> =
                 found.found.iter().map(|list| configured(list, &leases(list), &store)).collect();
             all.extend(["host", "none"].map(|name| without_configuration(name, &store)));
             all
         });
-        let mut all = read.await.map_err(|error| Error::failed("read the networks", error))?;
+        let mut all = read.await?;
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all.dedup_by(|a, b| a.name == b.name);
         for network in &mut all {

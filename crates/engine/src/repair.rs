@@ -23,7 +23,8 @@ use nerdctl_store::labels::keys;
 
 use crate::archive::mounts;
 use crate::containers::{Container, Owner, Phase, record};
-use crate::{Engine, Error, Result};
+use crate::waiting::try_blocking;
+use crate::{Engine, Result};
 
 /// Label of every lease that we take.
 pub const LEASE_MARK: &str = "nerdctld/lease";
@@ -85,11 +86,7 @@ impl Engine {
         }
         let run_dir = self.settings().run_dir.clone();
         let doing = "take away what was mounted for copying";
-        let removed =
-            tokio::task::spawn_blocking(move || mounts::remove_left_places(&run_dir)).await;
-        removed
-            .map_err(|error| Error::failed(doing, error))?
-            .map_err(|error| Error::failed(doing, error))
+        try_blocking(doing, move || mounts::remove_left_places(&run_dir)).await
     }
 
     /// What was too young to be told from what another daemon is making. Its name is taken until it is gone.

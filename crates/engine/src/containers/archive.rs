@@ -30,6 +30,7 @@ use crate::archive::{Tree, tree};
 use crate::events::translate::container_event;
 use crate::inventory::Entry;
 use crate::locks::ContainerGuard;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result};
 
 pub use crate::archive::compression::Compression;
@@ -337,14 +338,6 @@ pub(crate) fn archive_stream(
         }
     });
     pipe::stream(receiver)
-}
-
-/// Run `work`, which waits for disks, where waiting is allowed.
-pub(crate) async fn blocking<T: Send + 'static>(
-    doing: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::failed(doing, error))
 }
 
 /// What is asked for, for errors about it.

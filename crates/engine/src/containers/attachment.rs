@@ -10,6 +10,7 @@ use names::ContainerId;
 use nerdctl_store::state_dir::{ExitRecord, Run};
 
 use super::Container;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 /// A run that was found, not seen: its pid could not be learned.
@@ -25,7 +26,8 @@ impl Engine {
     ) -> Result<Option<Run>> {
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
         let (oom_killed, pid) = (container.state.oom_killed, container.state.pid);
-        let written = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<Option<Run>> {
+        let doing = format!("write down how container {} ended", container.id);
+        let written = try_blocking(doing, move || -> nerdctl_store::Result<Option<Run>> {
             let run = state_dir.lifecycle()?.run();
             if run.is_some_and(|run| run.pid != pid && pid != UNKNOWN_PID) {
                 // Another run has begun already (nerdctl or the restart plugin): its note is not ours to end.
@@ -39,12 +41,7 @@ impl Engine {
             })?;
             Ok(run)
         });
-        let doing = || format!("write down how container {} ended", container.id);
-        match written.await {
-            Ok(Ok(run)) => Ok(run),
-            Ok(Err(error)) => Err(Error::failed(doing(), error)),
-            Err(error) => Err(Error::failed(doing(), error)),
-        }
+        written.await
     }
 
     /// The kernel's part in the end of the last run became known after that was written down.

@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 
 use crate::snapshot_view::SnapshotView;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 use trees::Trees;
 
@@ -97,37 +98,25 @@ impl Engine {
         let mounts = snapshots.mounts(key).await.map_err(failed)?;
         let layered = {
             let mounts = mounts.clone();
-            opened(doing(), move || Trees::layered(&mounts)).await?
+            try_blocking(doing(), move || Trees::layered(&mounts)).await?
         };
         if let Some(trees) = layered {
             return Ok((trees, None));
         }
         let parent = snapshots.stat(key).await.map_err(failed)?.parent;
         if parent.is_empty() {
-            return Ok((opened(doing(), move || Trees::whole(&mounts, &[])).await?, None));
+            return Ok((try_blocking(doing(), move || Trees::whole(&mounts, &[])).await?, None));
         }
         let view = SnapshotView::open(self.containerd(), snapshotter, &parent)
             .await
             .map_err(|error| Error::failed(doing(), error))?;
         let image: Vec<Mount> = view.mounts().to_vec();
-        match opened(doing(), move || Trees::whole(&mounts, &image)).await {
+        match try_blocking(doing(), move || Trees::whole(&mounts, &image)).await {
             Ok(trees) => Ok((trees, Some(view))),
             Err(error) => {
                 view.close().await;
                 Err(error)
             }
         }
-    }
-}
-
-/// Opening may mean mounting: not on the runtime's threads.
-async fn opened<T: Send + 'static>(
-    doing: String,
-    open: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(open).await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) => Err(Error::failed(doing, error)),
-        Err(error) => Err(Error::failed(doing, error)),
     }
 }

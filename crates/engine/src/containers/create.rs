@@ -36,6 +36,7 @@ use super::{ContainerSpec, Created, NetworkMode, Phase, confine, name_generator}
 use crate::images::ResolvedImage;
 use crate::oci::{Effective, ImageFiles, Lookups};
 use crate::undo::Undo;
+use crate::waiting::{blocking, try_blocking};
 use crate::{Engine, Error, Result, fault, random};
 use draft::Draft;
 
@@ -230,8 +231,7 @@ impl Engine {
         }
         let (name, id) = (name.clone(), id.clone());
         undo.push("release the name", async move {
-            let released = blocking("release a name", move || names.release(&name, &id)).await?;
-            released.map(drop).map_err(|error| Error::failed("release a name", error))
+            try_blocking("release a name", move || names.release(&name, &id)).await.map(drop)
         });
         Ok(())
     }
@@ -240,9 +240,7 @@ impl Engine {
     fn promise_to_remove(&self, draft: &Draft, undo: &mut Undo) {
         let state = self.store().state_dir(&self.settings().namespace, &draft.id);
         undo.push("remove the state directory", async move {
-            let doing = "remove a state directory";
-            let removed = blocking(doing, move || state.remove_all()).await?;
-            removed.map_err(|error| Error::failed(doing, error))
+            try_blocking("remove a state directory", move || state.remove_all()).await
         });
         let (networks, container) = (self.networks().clone(), draft.network_identity());
         undo.push("remove the hosts entry", async move { networks.remove_files(&container).await });
@@ -263,8 +261,7 @@ impl Engine {
         let doing = || format!("make the files of container {}", draft.id);
         let subject = draft.log_subject()?;
         let fill = move || fill_state_dir(&state, log_config.as_ref(), subject.as_deref(), &ports);
-        let made = blocking(&doing(), fill).await?;
-        made.map_err(|error| Error::failed(doing(), error))?;
+        try_blocking(doing(), fill).await?;
         let container = draft.network_identity();
         if matches!(draft.spec.network, NetworkMode::Container(_)) {
             return Ok(());
@@ -323,7 +320,7 @@ impl Engine {
                 Some(released) => released.map(drop),
             }
         };
-        blocking(&doing(), discard_files).await?.map_err(|error| Error::failed(doing(), error))?;
+        try_blocking(doing(), discard_files).await?;
         match self.containerd().delete_container(&found.id).await {
             Err(error) if !error.is_not_found() => Err(self.containerd_error(doing(), error)),
             _ => Ok(()),
@@ -367,12 +364,4 @@ fn fill_state_dir(
         state.set_port_wishes(ports)?;
     }
     state.set_network_config(&NetworkConfig::default())
-}
-
-/// Run `work`, which waits for files and file locks, where waiting is allowed.
-async fn blocking<T: Send + 'static>(
-    doing: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::failed(doing, error))
 }

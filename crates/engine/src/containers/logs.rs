@@ -34,6 +34,7 @@ pub use io_monitor::frames::Stream as OutputStream;
 
 use super::{Container, LogSource, Phase};
 use crate::inventory::Entry;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 use follow::Follower;
 use reader::{Format, LogReader};
@@ -126,12 +127,9 @@ impl Engine {
         let (path, format) = place(&entry.container)?;
         let follows = options.follow && entry.container.state.phase.counts_as_running();
         let options = LogOptions { follow: follows, ..options };
-        let opened =
-            tokio::task::spawn_blocking(move || LogReader::open(path, format, options, mark)).await;
-        let doing = || format!("open the log of container {}", entry.container.id);
-        let reader = opened
-            .map_err(|error| Error::failed(doing(), error))?
-            .map_err(|error| Error::failed(doing(), error))?;
+        let doing = format!("open the log of container {}", entry.container.id);
+        let open = move || LogReader::open(path, format, options, mark);
+        let reader = try_blocking(doing, open).await?;
         let news = follows.then(|| self.log_news(entry, options.until));
         let follower = Follower::new(reader, news, entry.container.id.clone());
         Ok(Box::pin(stream::unfold(follower, |mut follower| async move {

@@ -11,6 +11,7 @@ use nerdctl_store::StoreError;
 use super::state::{Fact, Wish};
 use super::{Container, Owner, Phase};
 use crate::locks::ContainerGuard;
+use crate::waiting::{blocking, try_blocking};
 use crate::{Engine, Error, Result, fault};
 
 /// How long nerdctl's own `rm` or `commit` of the same container may hold its lock.
@@ -129,15 +130,12 @@ impl Engine {
             return Ok(());
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let doing = || format!("begin the removal of container {}", container.id);
-        let marked = tokio::task::spawn_blocking(move || {
+        let doing = format!("begin the removal of container {}", container.id);
+        let marked = try_blocking(doing, move || {
             // What is not there needs no mark.
             if state_dir.exists() { state_dir.mark_removal(options.volumes) } else { Ok(()) }
         });
-        marked
-            .await
-            .map_err(|error| Error::failed(doing(), error))?
-            .map_err(|error| Error::failed(doing(), error))
+        marked.await
     }
 
     /// The state directory goes last, with the mark in it.
@@ -146,11 +144,8 @@ impl Engine {
             return Ok(());
         }
         let state_dir = self.store().state_dir(&self.settings().namespace, &container.id);
-        let doing = || format!("remove the state directory of container {}", container.id);
-        let removed = tokio::task::spawn_blocking(move || state_dir.remove_all()).await;
-        removed
-            .map_err(|error| Error::failed(doing(), error))?
-            .map_err(|error| Error::failed(doing(), error))
+        let doing = format!("remove the state directory of container {}", container.id);
+        try_blocking(doing, move || state_dir.remove_all()).await
     }
 
     /// End what a crash interrupted.
@@ -201,12 +196,7 @@ impl Engine {
             return Ok(None);
         }
         let doing = format!("lock container {} against nerdctl", container.id);
-        let locked = tokio::task::spawn_blocking(move || state_dir.oplock()).await;
-        match locked {
-            Ok(Ok(lock)) => Ok(Some(lock)),
-            Ok(Err(error)) => Err(Error::failed(doing, error)),
-            Err(error) => Err(Error::failed(doing, error)),
-        }
+        try_blocking(doing, move || state_dir.oplock()).await.map(Some)
     }
 
     pub(super) async fn release_name(&self, container: &Container) -> Result<()> {
@@ -218,14 +208,13 @@ impl Engine {
         let id = container.id.clone();
         // Another container may own the name by now (nerdctl frees names of stopped containers): that is its right.
         let doing = format!("release the name of container {}", container.id);
-        match tokio::task::spawn_blocking(move || names.release(&name, &id)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error @ StoreError::NameOfAnother { .. })) => {
+        match blocking(doing.as_str(), move || names.release(&name, &id)).await? {
+            Ok(_) => Ok(()),
+            Err(error @ StoreError::NameOfAnother { .. }) => {
                 tracing::debug!(container = container.id.as_str(), %error, "its name is not released");
                 Ok(())
             }
             // Without the record nobody could ever release it.
-            Ok(Err(error)) => Err(Error::failed(doing, error)),
             Err(error) => Err(Error::failed(doing, error)),
         }
     }
@@ -249,18 +238,13 @@ impl Engine {
             }
         }
         let doing = format!("remove the files of container {id}");
-        let removed = tokio::task::spawn_blocking(move || -> nerdctl_store::Result<()> {
+        try_blocking(doing, move || {
             let hosts = store.hosts(&namespace);
             // Where postStop never ran the others still have its addresses.
             hosts.release(&id)?;
-            hosts.delete(&id)?;
-            Ok(())
-        });
-        match removed.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::failed(doing, error)),
-            Err(error) => Err(Error::failed(doing, error)),
-        }
+            hosts.delete(&id)
+        })
+        .await
     }
 }
 

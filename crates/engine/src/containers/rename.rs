@@ -13,6 +13,7 @@ use nerdctl_store::labels::keys;
 use super::{Container, Owner};
 use crate::events::translate::container_event;
 use crate::undo::Undo;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -104,11 +105,11 @@ impl Engine {
         let hosts = self.store().hosts(&self.settings().namespace);
         let (id, name) = (container.id.clone(), name.to_owned());
         let doing = format!("write the hosts files that name container {id}");
-        match tokio::task::spawn_blocking(move || hosts.rename(&id, &name)).await {
-            Ok(Ok(()) | Err(StoreError::NoHostsEntry { .. })) => Ok(()),
-            Ok(Err(error)) => Err(Error::failed(doing, error)),
-            Err(error) => Err(Error::failed(doing, error)),
-        }
+        let renamed = try_blocking(doing, move || match hosts.rename(&id, &name) {
+            Err(StoreError::NoHostsEntry { .. }) => Ok(()),
+            renamed => renamed,
+        });
+        renamed.await
     }
 
     fn tell_of_rename(&self, before: &Container) {

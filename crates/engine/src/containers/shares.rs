@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::spec::confinement::SHM_SIZE;
 use super::{Container, Phase};
 use crate::oci::rewrite;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 /// What a container shares with others, or joins of theirs.
@@ -114,10 +115,9 @@ impl Engine {
                 let path = shm_path(state_dir);
                 if rewrite::mount_source(spec, "/dev/shm") == path.to_str() {
                     let bytes = *bytes;
-                    in_background(format!("mount {}", path.display()), move || {
-                        mount_shm(&path, bytes)
-                    })
-                    .await?;
+                    let doing = format!("mount {}", path.display());
+                    let mount = move || mount_shm(&path, bytes).map_err(std::io::Error::from);
+                    try_blocking(doing, mount).await?;
                 }
             }
             IpcShare::Of(_) | IpcShare::Own | IpcShare::Host => {}
@@ -145,7 +145,8 @@ impl Engine {
         if !path.exists() {
             return Ok(());
         }
-        in_background(format!("unmount {}", path.display()), move || unmount_shm(&path)).await
+        let doing = format!("unmount {}", path.display());
+        try_blocking(doing, move || unmount_shm(&path).map_err(std::io::Error::from)).await
     }
 }
 
@@ -167,17 +168,6 @@ impl Donor {
                 source: Box::new(Error::NotShareable(self.0.id.to_string())),
             }),
         }
-    }
-}
-
-async fn in_background(
-    doing: String,
-    work: impl FnOnce() -> rustix::io::Result<()> + Send + 'static,
-) -> Result<()> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Error::failed(doing, std::io::Error::from(error))),
-        Err(error) => Err(Error::failed(doing, error)),
     }
 }
 

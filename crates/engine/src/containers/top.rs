@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::{Container, Phase};
 use crate::events::translate::container_event;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result};
 
 pub use ps::TopError;
@@ -52,8 +53,7 @@ impl Engine {
         let table = match ps::run(arguments, Arc::clone(&processes)).await {
             // A minimal host has no ps; the usual columns can be had without it.
             Err(TopError::NoPs) if arguments == DEFAULT_ARGUMENTS => {
-                let listed = tokio::task::spawn_blocking(move || own::table(&processes)).await;
-                listed.map_err(|error| Error::failed("list processes", error))?
+                blocking("list processes", move || own::table(&processes)).await?
             }
             outcome => outcome.map_err(Error::Top)?,
         };

@@ -22,9 +22,9 @@ use super::progress::{self, Progress, Throttle, Transfer};
 use super::{Descriptor, RunConfig, changes};
 use crate::archive::compression::decompressed;
 use crate::archive::pipe::{Sink, Source};
-use crate::containers::archive::blocking;
 use crate::error::Class;
 use crate::events::{Event, EventType};
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result, fault};
 
 const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";

@@ -30,8 +30,8 @@ use super::naming::dangling_name;
 use super::resolve::Runnable;
 use crate::archive::pipe::Source;
 use crate::archive::reader::ReadError;
-use crate::containers::archive::blocking;
 use crate::events::{Event, EventType};
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result, fault};
 
 use check::Checker;

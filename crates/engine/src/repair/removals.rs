@@ -6,25 +6,24 @@ use futures_util::StreamExt as _;
 use names::ContainerId;
 
 use super::AT_ONCE;
-use crate::{Engine, Error, Result};
+use crate::waiting::try_blocking;
+use crate::{Engine, Result};
 
 impl Engine {
     /// End them.
     pub(super) async fn finish_removals(&self) -> Result<usize> {
         let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
         let doing = "look for half-removed containers";
-        let marked = tokio::task::spawn_blocking(move || {
+        let marked = try_blocking(doing, move || {
             let ids = store.container_dirs(&namespace)?.into_iter();
             let ids = ids.filter_map(|id| id.parse::<ContainerId>().ok());
             let removal = |id: ContainerId| {
                 let volumes = store.state_dir(&namespace, &id).removal().ok().flatten()?;
                 Some((id, volumes))
             };
-            Ok(ids.filter_map(removal).collect::<Vec<_>>())
+            Ok::<_, nerdctl_store::StoreError>(ids.filter_map(removal).collect::<Vec<_>>())
         });
-        let marked = marked.await.map_err(|error| Error::failed(doing, error))?;
-        let marked =
-            marked.map_err(|error: nerdctl_store::StoreError| Error::failed(doing, error))?;
+        let marked = marked.await?;
         let count = AtomicUsize::new(0);
         // One whose shim hangs holds up none but itself.
         futures_util::stream::iter(marked)
@@ -57,13 +56,12 @@ impl Engine {
         let (store, namespace) = (self.store().clone(), self.settings().namespace.clone());
         let doing = format!("remove the files of container {id}");
         let id = id.clone();
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = try_blocking(doing, move || {
             let hosts = store.hosts(&namespace);
             hosts.release(&id)?;
             hosts.delete(&id)?;
             store.state_dir(&namespace, &id).remove_all()
         });
-        let removed = removed.await.map_err(|error| Error::failed(doing.clone(), error))?;
-        removed.map_err(|error| Error::failed(doing, error))
+        removed.await
     }
 }

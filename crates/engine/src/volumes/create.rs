@@ -7,6 +7,7 @@ use nerdctl_store::volumes::anonymous_labels;
 
 use super::Volume;
 use crate::containers::mounts::LOCAL;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result, random};
 
 /// Options that dockerd's `local` driver knows (moby `daemon/volume/local/local_unix.go`).
@@ -56,12 +57,9 @@ impl Engine {
     ) -> Result<(Volume, bool)> {
         let store = self.store().volumes(&self.settings().namespace);
         let doing = format!("create volume {name}");
-        let made = tokio::task::spawn_blocking(move || store.create(&name, labels.as_ref())).await;
-        match made {
-            Ok(Ok((volume, made))) => Ok((volume.into(), made)),
-            Ok(Err(error)) => Err(Error::failed(doing, error)),
-            Err(error) => Err(Error::failed(doing, error)),
-        }
+        let create = move || store.create(&name, labels.as_ref());
+        let (volume, made) = try_blocking(doing, create).await?;
+        Ok((volume.into(), made))
     }
 }
 

@@ -9,6 +9,7 @@ use nerdctl_store::volumes::VolumeStore;
 use super::Volume;
 use crate::containers::NameMatcher;
 use crate::inventory::Snapshot;
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 /// Which volumes a list shows; the edge has decoded it.
@@ -84,9 +85,7 @@ impl Engine {
         read: impl FnOnce(&VolumeStore) -> nerdctl_store::Result<T> + Send + 'static,
     ) -> Result<T> {
         let store = self.store().volumes(&self.settings().namespace);
-        let read = tokio::task::spawn_blocking(move || read(&store)).await;
-        read.map_err(|error| Error::failed(doing, error))?
-            .map_err(|error| Error::failed(doing, error))
+        try_blocking(doing, move || read(&store)).await
     }
 }
 

@@ -6,6 +6,7 @@ use names::VolumeName;
 use nerdctl_store::labels;
 use nerdctl_store::volumes::LockedVolumes;
 
+use crate::waiting::{blocking, try_blocking};
 use crate::{Engine, Error, Result};
 
 /// The containers that mount a volume, by its name.
@@ -53,11 +54,7 @@ impl Engine {
 
     async fn lock_volumes(&self) -> Result<LockedVolumes> {
         let store = self.store().volumes(&self.settings().namespace);
-        let doing = "lock the volumes";
-        let locked = tokio::task::spawn_blocking(move || store.lock()).await;
-        locked
-            .map_err(|error| Error::failed(doing, error))?
-            .map_err(|error| Error::failed(doing, error))
+        try_blocking("lock the volumes", move || store.lock()).await
     }
 
     /// Asked freshly, with the lock held: the inventory does not know containers that are being made.
@@ -91,7 +88,7 @@ impl Engine {
         names: Vec<VolumeName>,
     ) -> Result<Vec<VolumeName>> {
         let doing = "remove volumes";
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = blocking(doing, move || {
             let (mut gone, mut contents, mut failure) = (Vec::new(), Vec::new(), None);
             for name in names {
                 match lock.take_out(&name) {
@@ -108,7 +105,7 @@ impl Engine {
             }
             (gone, failure)
         });
-        let (gone, error) = removed.await.map_err(|error| Error::failed(doing, error))?;
+        let (gone, error) = removed.await?;
         for name in &gone {
             self.tell_of_volume(name.as_str(), "destroy");
         }
@@ -124,10 +121,6 @@ impl Engine {
             return Ok(0);
         }
         let store = self.store().volumes(&self.settings().namespace);
-        let doing = "delete removed volumes";
-        tokio::task::spawn_blocking(move || store.finish_removals())
-            .await
-            .map_err(|error| Error::failed(doing, error))?
-            .map_err(|error| Error::failed(doing, error))
+        try_blocking("delete removed volumes", move || store.finish_removals()).await
     }
 }

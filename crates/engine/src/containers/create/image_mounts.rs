@@ -11,6 +11,7 @@ use crate::containers::mounts::{ImageSource, MountPlan};
 use crate::images::claims::Claim;
 use crate::images::lease::WorkLease;
 use crate::oci::image_files;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result, random};
 
 /// What containerd's garbage collector follows from a container to its snapshots (containerd `metadata/gc.go`).
@@ -45,9 +46,8 @@ impl ImageViews {
         let mounts = mounts.map_err(|error| engine.containerd_error(doing(), error))?;
         let narrowed = {
             let subpath = subpath.to_owned();
-            tokio::task::spawn_blocking(move || image_files::narrow(&mounts, &subpath)).await
+            blocking(doing(), move || image_files::narrow(&mounts, &subpath)).await?
         };
-        let narrowed = narrowed.map_err(|error| Error::failed(doing(), error))?;
         let mount = narrowed.map_err(|source| {
             if subpath.is_empty() || source.kind() == std::io::ErrorKind::Unsupported {
                 return Error::failed(doing(), source);

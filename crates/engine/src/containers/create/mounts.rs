@@ -23,6 +23,7 @@ use crate::containers::spec::mounts::{
 };
 use crate::containers::{Container, Owner, record};
 use crate::volumes::create::check_driver;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result, random};
 
 /// Bytes of the texts of one mount: with the rest of nerdctl's document they fit into one label.
@@ -243,12 +244,11 @@ impl Planner<'_> {
     async fn bind(&self, wish: &BindWish) -> Result<BindSource> {
         let (path, rootless) = (wish.source.clone(), self.engine.host().rootless);
         // The path may be on a file system that does not answer.
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = blocking("look at a bind mount", move || {
             let locked = if rootless { locked_flags(&path) } else { Vec::new() };
             (Path::new(&path).try_exists().unwrap_or(false), locked)
         });
-        let looked = looked.await.map_err(|error| Error::failed("look at a bind mount", error));
-        let (exists, locked) = looked?;
+        let (exists, locked) = looked.await?;
         if wish.missing == MissingSource::Refuse && !exists {
             return Err(Error::BindSourceMissing(wish.source.clone()));
         }

@@ -13,6 +13,7 @@ use crate::undo::Undo;
 use crate::volumes::copy_up::copy_up;
 use crate::volumes::root::RootDirectory;
 use crate::volumes::subpath;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result, fault};
 
 /// The volumes that this creation has made.
@@ -72,8 +73,7 @@ impl Engine {
             run_dir: self.settings().run_dir.clone(),
             stop: self.supervisor().token().clone(),
         };
-        let filled = tokio::task::spawn_blocking(move || filling.fill(&volumes)).await;
-        filled.map_err(|error| Error::failed("fill the volumes of a container", error))?
+        blocking("fill the volumes of a container", move || filling.fill(&volumes)).await?
     }
 }
 

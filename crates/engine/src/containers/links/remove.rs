@@ -5,6 +5,7 @@ use names::ContainerId;
 
 use super::BRIDGE;
 use crate::containers::record::{FACTS, Facts};
+use crate::waiting::try_blocking;
 use crate::{Engine, Error, Result};
 
 impl Engine {
@@ -38,10 +39,6 @@ impl Engine {
         let hosts = self.store().hosts(&self.settings().namespace);
         let doing = format!("take link {alias} out of the hosts file of container {id}");
         let (id, alias) = (id.clone(), alias.to_owned());
-        let forget = move || hosts.remove_link(&id, BRIDGE, &alias);
-        match tokio::task::spawn_blocking(forget).await {
-            Ok(forgotten) => forgotten.map_err(|error| Error::failed(doing, error)),
-            Err(error) => Err(Error::failed(doing, error)),
-        }
+        try_blocking(doing, move || hosts.remove_link(&id, BRIDGE, &alias)).await
     }
 }

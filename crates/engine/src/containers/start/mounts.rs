@@ -12,6 +12,7 @@ use crate::containers::mounts::{BindSource, MountPlan, MountSource};
 use crate::containers::spec::mounts::Propagation;
 use crate::containers::{Container, Owner, record};
 use crate::volumes::subpath;
+use crate::waiting::blocking;
 use crate::{Engine, Error, Result};
 
 /// What was found at the subpaths of volumes, held open so that it cannot be mistaken for anything else.
@@ -43,9 +44,7 @@ impl Engine {
         let found = self.containerd().get_container(id).await;
         let found = found.map_err(|error| self.containerd_error(doing(), error))?;
         let plans = record::mount_plans(&found, &self.settings().namespace);
-        tokio::task::spawn_blocking(move || prepare(&plans))
-            .await
-            .map_err(|error| Error::failed(doing(), error))?
+        blocking(doing(), move || prepare(&plans)).await?
     }
 }
 
