@@ -203,7 +203,7 @@ fn mounts(mount: &MountPoint, digest: &str, names: &[&str]) -> bool {
     [&mount.name, &mount.source]
         .into_iter()
         .filter_map(|typed| typed.parse::<ImageRef>().ok())
-        .any(|reference| names.contains(&reference.to_string().as_str()))
+        .any(|reference| names.contains(&reference.with_default_tag().to_string().as_str()))
 }
 
 /// Whether a container was made of the image: by what it remembers, or by name where it remembers nothing.
