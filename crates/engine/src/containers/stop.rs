@@ -5,6 +5,7 @@ use std::time::Duration;
 use names::Signal;
 
 use super::resolve::END_WORKED_ON;
+use super::restart_policy::RestartPolicy;
 use super::state::Wish;
 use super::{Container, Phase};
 use crate::events::translate::container_event;
@@ -61,9 +62,16 @@ impl Engine {
         self.end_is_wanted(&guard, container, wish).await?;
         fault::reached("stop.wanted");
         if !self.send_signal(container, signal).await? {
-            // Somebody else has ended it, and the news were still on their way.
-            let told = self.ends_within(container, Some(END_WORKED_ON)).await;
-            return Err(if told { Error::NotModified } else { Error::NoExitEvent });
+            // It has ended by itself, or by somebody else, and the news were still on their way.
+            if !self.ends_within(container, Some(END_WORKED_ON)).await {
+                return Err(Error::NoExitEvent);
+            }
+            if container.upkeep.restart == RestartPolicy::No {
+                return Err(Error::NotModified);
+            }
+            // Not so its restarts.
+            self.hub().publish(container_event(container, "stop", &[]));
+            return Ok(());
         }
         fault::reached("stop.signalled");
         // Whoever loses patience may kill or remove it meanwhile.
