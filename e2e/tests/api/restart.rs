@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::api::{filters, script_body};
+use e2e::host::ContainerdVersion;
 use e2e::http::Stream;
 use e2e::sandbox::{send, until};
 use e2e::{Api, Container, Context as _, Host, Result, Rig, Test, ensure, tests, unique};
@@ -193,17 +194,17 @@ fn always_starts_again_after_growing_pauses(rig: &Rig) -> Result<()> {
     let mut stream = events_of(&api, &container.name)?;
     container.start()?;
     let mut times = Vec::new();
-    while times.len() < 4 {
+    while times.len() < 7 {
         let event = stream.next_json()?.context("no event")?;
-        if event["Type"] == "container" {
-            ensure!(event["Action"] == "start" || event["Action"] == "die", "{event}");
+        if event["Type"] != "container" {
+            continue;
         }
-        if event["Action"] == "start" {
-            times.push(event["timeNano"].as_i64().context("timeNano")?);
-        }
+        ensure!(event["Action"] == "start" || event["Action"] == "die", "{event}");
+        times.push(event["timeNano"].as_i64().context("timeNano")?);
     }
-    // Pauses of 100, 200 and 400 ms at least.
-    let pauses: Vec<i64> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).collect();
+    // Pauses of 100, 200 and 400 ms at least, between an end and the next start.
+    let pauses: Vec<i64> =
+        times[1..].chunks_exact(2).map(|ends| (ends[1] - ends[0]) / 1_000_000).collect();
     ensure!(pauses.iter().zip([100, 200, 400]).all(|(pause, least)| *pause >= least), "{pauses:?}");
     until_status(&container, "restarting")?;
     let shown = container.inspect()?;
@@ -554,7 +555,10 @@ fn containerd_dies_with_policies_armed(rig: &Rig) -> Result<()> {
                         && container.logs("").is_ok_and(|log| runs(&log.text()) == 2)
                 })
                 .with_context(|| format!("{policy:?}: {:?}", container.inspect()))?;
-                ensure!(restarts(container)? == 1, "{policy:?}: {}", restarts(container)?);
+                // containerd's plugin may be faster than the daemon; that of 1.6 does not count.
+                let counts = ContainerdVersion::from_environment()? != ContainerdVersion::V1_6;
+                let counted = restarts(container)?;
+                ensure!((i64::from(counts)..=1).contains(&counted), "{policy:?}: {counted}");
             }
             for (container, pid_before) in running.iter().zip(before) {
                 ensure!(container.status()? == "running" && pid(container)? == pid_before);

@@ -243,9 +243,15 @@ impl Engine {
     }
 
     /// The run has ended: have all of its output in the log, then take the FIFOs away.
+    ///
+    /// Its end may be heard of when the next start is under way already, if containerd's plugin had begun it and it was short.
+    /// The streams of that start stay.
     pub(crate) async fn drain_streams(&self, container: &Container, grace: Duration) {
         let id = &container.id;
         let paths = self.stream_paths(id);
+        if next_run_is_awaited(&paths).await {
+            return;
+        }
         let mut drained = drain(&paths.socket, grace).await;
         if !matches!(drained, Ok(true)) && paths.existing().is_some_and(holds_output) {
             // The monitor was killed. What the FIFOs still hold is saved by another one.
@@ -260,7 +266,10 @@ impl Engine {
                 "the last output of a container may be missing in its log"
             );
         }
-        self.remove_fifos(id);
+        let _turn = self.streams().locks.lock(id).await;
+        if !next_run_is_awaited(&paths).await {
+            self.remove_fifos(id);
+        }
     }
 
     /// The container is going away, or its start failed: end its monitor and remove what belongs to it.
@@ -280,6 +289,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether the FIFOs that a task opens, and the monitor, are those of a run that is to begin.
+async fn next_run_is_awaited(paths: &StreamPaths) -> bool {
+    paths.fresh.exists()
+        && Monitor::connect(&paths.socket)
+            .await
+            .is_ok_and(|monitor| !monitor.hello().started && !monitor.hello().ended)
 }
 
 /// Have the monitor behind `socket` write everything into the log and end. `false`: there is none.
