@@ -77,13 +77,21 @@ fn processor_time(daemon: &Daemon) -> Result<f64> {
         .iter()
         .filter(|process| process.arguments.iter().any(|word| word == "io-monitor"))
         .map(|process| process.pid);
-    let ticks: u64 = monitors.chain([own]).filter_map(ticks_of).sum();
+    let of_monitors = monitors.map(|pid| worked(&format!("/proc/{pid}/schedstat"))).sum();
+    let own = ticks_of(own).context("the daemon does not run")?;
     #[expect(clippy::cast_precision_loss, reason = "some thousands")]
-    let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
-    Ok(seconds)
+    let own = own as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Ok(Duration::from_nanos(of_monitors).as_secs_f64() + own)
 }
 
-/// User and system time of a process (proc(5), `stat`).
+/// Nanoseconds that a thread was on a processor (Linux' `Documentation/scheduler/sched-stats.rst`): a monitor is one thread,
+/// and what it works in some seconds is less than a tick.
+fn worked(schedstat: &str) -> u64 {
+    let text = std::fs::read_to_string(schedstat).unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default()
+}
+
+/// User and system time of a process, with the threads that have ended (proc(5), `stat`).
 fn ticks_of(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
@@ -97,10 +105,14 @@ mod tests {
 
     #[test]
     fn this_process_works() {
-        let began = Instant::now();
-        while ticks_of(std::process::id()) < Some(1) {
+        let own = "/proc/thread-self/schedstat";
+        let (began, before) = (Instant::now(), worked(own));
+        // Times are brought up to date when a thread leaves its processor.
+        while ticks_of(std::process::id()) < Some(1) || worked(own) <= before {
+            std::thread::yield_now();
             assert!(began.elapsed() < Duration::from_secs(20));
         }
         assert_eq!(ticks_of(u32::MAX), None);
+        assert_eq!(worked("/proc/none"), 0);
     }
 }
