@@ -4,7 +4,7 @@
 //! Real clients hide just what these tests are about. Every read has a time limit, so a daemon that hangs fails a test.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -320,7 +320,7 @@ impl Body {
             .map_or(Self::UntilEnd, Self::Length)
     }
 
-    fn into_reader<R: io::BufRead>(self, inner: R) -> BodyReader<R> {
+    fn into_reader<R: BufRead>(self, inner: R) -> BodyReader<R> {
         let (left, chunked) = match self {
             Self::Empty => (0, false),
             Self::Length(length) => (length, false),
@@ -341,7 +341,7 @@ struct BodyReader<R> {
     to_end: bool,
 }
 
-impl<R: io::BufRead> BodyReader<R> {
+impl<R: BufRead> BodyReader<R> {
     /// Reads `SIZE\r\n`, and the line end of the chunk before; after the last chunk also the empty trailer.
     fn next_chunk(&mut self) -> io::Result<()> {
         let mut line = String::new();
@@ -362,7 +362,7 @@ impl<R: io::BufRead> BodyReader<R> {
     }
 }
 
-impl<R: io::BufRead> Read for BodyReader<R> {
+impl<R: BufRead> Read for BodyReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left == 0 && self.chunked {
             self.next_chunk()?;
@@ -427,4 +427,15 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer)
     }
+}
+
+/// The head of a request or an answer, up to and with its empty line.
+pub(crate) fn read_head(reader: &mut impl BufRead) -> Result<String> {
+    let mut text = String::new();
+    while !text.ends_with("\r\n\r\n") {
+        if reader.by_ref().read_line(&mut text).context("reading a head")? == 0 {
+            anyhow::bail!("no head");
+        }
+    }
+    Ok(text)
 }

@@ -40,6 +40,7 @@
 //! files. See [`sandbox`].
 
 pub mod api;
+pub mod certificates;
 pub mod cli;
 pub mod forge;
 pub mod frames;

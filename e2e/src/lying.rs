@@ -1,7 +1,7 @@
 //! A registry that tampers with what passes: a proxy in front of the mirror, in the host's network.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::forge::{INDEX, digest};
 use crate::host::{Host, MIRROR};
+use crate::http::read_head;
 use crate::sandbox::enter;
 
 /// What to do to those who pull or push.
@@ -150,7 +151,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 fn serve(mut client: TcpStream, lie: Lie, state: &State) -> Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(10))).context("time limit")?;
     let mut reader = BufReader::new(client.try_clone().context("connection")?);
-    let Ok(head) = head(&mut reader) else {
+    let Ok(head) = read_head(&mut reader) else {
         // Somebody tries TLS first; an answer in plain HTTP tells him.
         return client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").context("refusing");
     };
@@ -188,7 +189,7 @@ fn serve(mut client: TcpStream, lie: Lie, state: &State) -> Result<()> {
         }
     }
     let mut answer = BufReader::new(pass_on(&asked, &mut reader)?);
-    let mut answered = self::head(&mut answer)?;
+    let mut answered = read_head(&mut answer)?;
     if let Lie::TypedAs(media_type) = lie
         && is_manifest
         && let Some(told) = header(&answered, "content-type")
@@ -322,14 +323,4 @@ fn refuse(client: &mut TcpStream, status: u16, code: &str, text: &str) -> Result
         "HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
     client.write_all((head + &body).as_bytes()).context("refusing")
-}
-
-fn head(reader: &mut impl BufRead) -> Result<String> {
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") {
-        if reader.by_ref().read_line(&mut text).context("reading a head")? == 0 {
-            anyhow::bail!("no head");
-        }
-    }
-    Ok(text)
 }

@@ -1,6 +1,6 @@
 //! An HTTP proxy in a host's network, which tells what went through it.
 
-use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::host::Host;
+use crate::http::read_head;
 use crate::sandbox::enter;
 
 /// The proxy. It listens as long as the value lives.
@@ -72,7 +73,7 @@ fn serve(
 ) -> Result<()> {
     client.set_read_timeout(Some(Duration::from_secs(60))).context("time limit")?;
     let mut reader = BufReader::new(client);
-    let head = head(&mut reader)?;
+    let head = read_head(&mut reader)?;
     let mut words = head.split(' ');
     let asked = Asked {
         method: words.next().unwrap_or_default().to_owned(),
@@ -139,14 +140,4 @@ fn header(head: &str, name: &str) -> Option<String> {
     lines
         .find(|(known, _)| known.eq_ignore_ascii_case(name))
         .map(|(_, value)| value.trim().to_owned())
-}
-
-fn head(reader: &mut impl BufRead) -> Result<String> {
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") {
-        if reader.by_ref().read_line(&mut text).context("reading a head")? == 0 {
-            anyhow::bail!("no head");
-        }
-    }
-    Ok(text)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::api::{encode, pull_messages};
+use e2e::certificates::MAKE;
 use e2e::host::{MIRROR, Plan};
 use e2e::proxy::{Asked, Proxy};
 use e2e::sandbox::{Process, until};
@@ -28,20 +29,8 @@ const MUTUAL: &str = "registry.test:5444";
 const PLAIN: &str = "registry.test:5080";
 const IMAGE: &str = "busybox:latest";
 
-/// `ca`, `server` for the name, `client`; and `stranger`, who signed himself.
-const CERTIFICATES: &str = "
-set -e
-cd \"$1\"
-key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -batch'
-openssl req -x509 $key -keyout ca-key.pem -out ca.pem -subj /CN=authority -days 2
-for name in server client; do
-    openssl req $key -keyout $name-key.pem -out $name.csr -subj /CN=$name
-    case $name in
-        server) printf 'subjectAltName=DNS:registry.test\\nextendedKeyUsage=serverAuth\\n' ;;
-        client) printf 'extendedKeyUsage=clientAuth\\n' ;;
-    esac > $name.ext
-    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
-done
+/// Beside the certificates `stranger`, who signed himself; and the names.
+const MORE: &str = "
 openssl req -x509 $key -keyout stranger-key.pem -out stranger.pem -subj /CN=authority -days 2
 ip address add 10.77.0.1/32 dev lo
 echo 10.77.0.1 registry.test other.test >>/etc/hosts
@@ -60,7 +49,8 @@ impl<'a> Registries<'a> {
         let (sandbox, folder) = (host.sandbox()?, host.root()?.join("secure"));
         std::fs::create_dir_all(&folder)?;
         let mut prepare = sandbox.command("/bin/sh");
-        sandbox.run(prepare.args(["-c", CERTIFICATES, "sh"]).arg(&folder))?;
+        let script = format!("{MAKE}{MORE}");
+        sandbox.run(prepare.args(["-c", &script, "sh"]).arg(&folder).arg("DNS:registry.test"))?;
         let shown = folder.display();
         let tls = format!(
             "  tls:\n    certificate: {shown}/server.pem\n    key: {shown}/server-key.pem\n"

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::Duration;
 
+use e2e::certificates::MAKE;
 use e2e::cli::{Docker, Terminal};
 use e2e::runner::OrSkip as _;
 use e2e::sandbox::{Process, until};
@@ -129,21 +130,8 @@ fn the_stand_in_for_docker_says_what_it_is(_: &Rig) -> Result<()> {
     Ok(())
 }
 
-/// Certificates of one authority: `ca`, `server` for 127.0.0.1, `client`; and `stranger` and `impostor`, who signed
-/// themselves.
-const CERTIFICATES: &str = "
-set -e
-cd \"$1\"
-key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -batch'
-openssl req -x509 $key -keyout ca-key.pem -out ca.pem -subj /CN=authority -days 2
-for name in server client; do
-    openssl req $key -keyout $name-key.pem -out $name.csr -subj /CN=$name
-    case $name in
-        server) printf 'subjectAltName=IP:127.0.0.1\\nextendedKeyUsage=serverAuth\\n' ;;
-        client) printf 'extendedKeyUsage=clientAuth\\n' ;;
-    esac > $name.ext
-    openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 -extfile $name.ext -out $name.pem
-done
+/// Beside the certificates `stranger` and `impostor`, who signed themselves.
+const MORE: &str = "
 openssl req -x509 $key -keyout stranger-key.pem -out stranger.pem -subj /CN=stranger -days 2
 openssl req -x509 $key -keyout impostor-key.pem -out impostor.pem -subj /CN=authority -days 2
 ";
@@ -168,7 +156,10 @@ impl Remote {
             format!("--addr=unix://{}", socket.display()),
         ]);
         if tls {
-            let made = Command::new("sh").args(["-c", CERTIFICATES, "sh"]).arg(&folder).output()?;
+            let script = format!("{MAKE}{MORE}");
+            let mut make = Command::new("sh");
+            let made =
+                make.args(["-c", &script, "sh"]).arg(&folder).arg("IP:127.0.0.1").output()?;
             ensure!(made.status.success(), "openssl: {}", text(&made.stderr));
             command.args(["--tlsverify", "--tlscacert", &file("ca.pem")]);
             command.args(["--tlscert", &file("server.pem"), "--tlskey", &file("server-key.pem")]);

@@ -80,10 +80,7 @@ impl Engine {
         let id = &container.id;
         let paths = self.stream_paths(id);
         let _turn = self.streams().locks.lock(id).await;
-        if let Ok(monitor) = Monitor::connect(&paths.socket).await
-            && !monitor.hello().started
-            && !monitor.hello().ended
-        {
+        if let Some(monitor) = monitor_of_next_run(&paths.socket).await {
             return Ok((monitor, fifo_paths(&paths.fresh, container.tty, container.open_stdin)));
         }
         let doing = || format!("prepare the streams of container {id}");
@@ -293,10 +290,14 @@ impl Engine {
 
 /// Whether the FIFOs that a task opens, and the monitor, are those of a run that is to begin.
 async fn next_run_is_awaited(paths: &StreamPaths) -> bool {
-    paths.fresh.exists()
-        && Monitor::connect(&paths.socket)
-            .await
-            .is_ok_and(|monitor| !monitor.hello().started && !monitor.hello().ended)
+    paths.fresh.exists() && monitor_of_next_run(&paths.socket).await.is_some()
+}
+
+/// The monitor behind `socket`, if its run is to begin.
+async fn monitor_of_next_run(socket: &Path) -> Option<Monitor> {
+    let monitor = Monitor::connect(socket).await.ok()?;
+    let hello = monitor.hello();
+    (!hello.started && !hello.ended).then_some(monitor)
 }
 
 /// Have the monitor behind `socket` write everything into the log and end. `false`: there is none.
